@@ -1,0 +1,1 @@
+"""mezzotint: diffusion language models, every family, one way through."""

@@ -1,0 +1,1 @@
+"""Objectives: everything with the type (denoiser, batch, rng) -> Loss."""

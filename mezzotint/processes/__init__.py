@@ -1,0 +1,1 @@
+"""Processes: q(x_t | x_0), prior and posterior; the mathematics, held by invariants."""
