@@ -1,8 +1,8 @@
 """Noise that is a pure function of (seed, step, column, token).
 
 No generator carries state: the same four numbers give the same noise in any order, on any device, in any batch, in
-torch and in numpy.  So a request's text does not depend on its neighbours, a resumed run meets the same noise, and any single
-number can be recomputed in a test or in another language.
+torch and in numpy.  So a request's text does not depend on its neighbours, a resumed run meets the same noise, and any
+single number can be recomputed in a test or in another language.
 
 The hash, on 64-bit words with wrap-around, G = 0x9E3779B97F4A7C15:
 
@@ -68,7 +68,7 @@ class Rng:
 
 
 def draw(p: Tensor, rng: Rng) -> Tensor:
-    """Long[B, L]: one token per column from Float[B, L, V], unnormalised probabilities; an exponential race in float64."""
+    """Long[B, L], one token per column of Float[B, L, V], which need not sum to one; an exponential race in float64."""
     return (p.double() / -rng.uniform(tuple(p.shape), p.device).log()).argmax(-1)
 
 

@@ -1,0 +1,121 @@
+"""Noise schedules: how much of a clean sequence survives at time t.
+
+t runs from 0 (clean) to 1 (noise).  alpha(t) is the survival level: the probability that a token is still itself
+(discrete processes) or the share of signal variance left (Gaussian process, where papers write alpha-bar).
+"""
+
+import math
+from typing import Annotated, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mezzotint.config import Named, config
+
+
+class Survival(Protocol):
+    """What every schedule gives; shapes and dtypes pass through."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        """Survival in [0, 1], strictly decreasing in t."""
+        ...
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        """The derivative of alpha, at most 0."""
+        ...
+
+    def time(self, alpha: Tensor) -> Tensor:
+        """The inverse of alpha."""
+        ...
+
+
+@config
+class Linear:
+    """alpha = 1 - (1 - eps) t.  "Log-linear" in MDLM (2406.07524, App. E.1); eps = 1e-3 gives LLaDA's."""
+
+    kind: Literal["linear"] = "linear"
+    eps: float = Field(default=1e-3, ge=0, lt=0.1)
+    """Survival left at t = 1; above 0 it keeps log alpha finite."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (1 - self.eps) * t
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return torch.full_like(t, self.eps - 1)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (1 - alpha) / (1 - self.eps)
+
+
+@config
+class Cosine:
+    """alpha = eps + (1 - eps) cos(pi t / 2)^power: MDLM's "cosine" (1), "cosine squared" (2) (2406.07524, App. E.1)."""
+
+    kind: Literal["cosine"] = "cosine"
+    power: float = Field(default=1.0, gt=0)
+    """1 or 2 in the literature; larger falls earlier."""
+    eps: float = Field(default=1e-3, ge=0, lt=0.1)
+    """Survival left at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.eps + (1 - self.eps) * torch.cos(math.pi / 2 * t) ** self.power
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        angle = math.pi / 2 * t
+        slope = self.power * torch.cos(angle) ** (self.power - 1) * torch.sin(angle)
+        return -(1 - self.eps) * math.pi / 2 * slope
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.acos(((alpha - self.eps) / (1 - self.eps)) ** (1 / self.power)) * 2 / math.pi
+
+
+@config
+class Polynomial:
+    """alpha = 1 - (1 - eps) t^power; 2 is BD3LM's "square", 1/2 its "square root" (2503.09573, App. C)."""
+
+    kind: Literal["polynomial"] = "polynomial"
+    power: float = Field(default=2.0, gt=0)
+    """Above 1 the sequence stays clean for longer."""
+    eps: float = Field(default=1e-3, ge=0, lt=0.1)
+    """Survival left at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (1 - self.eps) * t**self.power
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -(1 - self.eps) * self.power * t ** (self.power - 1)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return ((1 - alpha) / (1 - self.eps)) ** (1 / self.power)
+
+
+@config
+class Geometric:
+    """alpha = exp(-sigma), sigma = low^(1 - t) high^t: SEDD's geometric noise (2310.16834, sec. 5.1).
+
+    alpha(0) = exp(-low) is a little below one.
+    """
+
+    kind: Literal["geometric"] = "geometric"
+    low: float = Field(default=1e-3, gt=0)
+    """Total noise at t = 0."""
+    high: float = Field(default=20.0, gt=0)
+    """Total noise at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self._sigma(t))
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        sigma = self._sigma(t)
+        return -torch.exp(-sigma) * sigma * math.log(self.high / self.low)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.log(-torch.log(alpha) / self.low) / math.log(self.high / self.low)
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        return self.low * (self.high / self.low) ** t
+
+
+Schedule = Annotated[Linear | Cosine | Polynomial | Geometric, Field(discriminator="kind"), Named]
+"""A field that takes any schedule: "cosine", or {"kind": "cosine", "eps": 1e-2}."""

@@ -1,0 +1,67 @@
+"""Masks say exactly who sees whom."""
+
+import pytest
+import torch
+
+from mezzotint.errors import CanvasError
+from mezzotint.layouts import Attend, BlockCausal, Full, NoisyThenClean, PrefixFull, causal
+
+TOKENS = torch.arange(12)[None]
+
+
+def seen(layout):
+    return layout.arrange(TOKENS, TOKENS).attend.dense()[0, 0]
+
+
+def test_full_needs_no_mask():
+    inputs = Full().arrange(TOKENS, TOKENS)
+    assert inputs.attend.dense() is None
+    assert Full().extract(inputs.x) is inputs.x
+
+
+def test_one_block_is_full_and_blocks_of_one_are_causal():
+    assert seen(BlockCausal(12)).all()
+    assert torch.equal(seen(BlockCausal(1)), Attend(12, 12, causal).dense()[0, 0])
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 6, 12])
+def test_noisy_then_clean_allows_the_published_number_of_pairs(block):
+    assert int(seen(NoisyThenClean(block)).sum()) == 12 * 12 + 12 * block  # L^2 + L L', 2503.09573
+
+
+def test_noisy_blocks_see_themselves_and_the_clean_past_only():
+    mask = seen(NoisyThenClean(4))
+    noisy_second_block = torch.zeros(24, dtype=torch.bool)
+    noisy_second_block[4:8] = True
+    noisy_second_block[12:16] = True
+    assert torch.equal(mask[5], noisy_second_block)
+    assert not mask[12:, :12].any()
+    assert torch.equal(mask[12:, 12:], seen(BlockCausal(4)))
+
+
+def test_noisy_then_clean_repeats_positions_and_gives_back_the_noisy_half():
+    layout = NoisyThenClean(3)
+    inputs = layout.arrange(TOKENS + 100, TOKENS)
+    assert inputs.positions.tolist() == [*range(12), *range(12)]
+    assert torch.equal(layout.extract(inputs.x), TOKENS + 100)
+
+
+def test_columns_that_are_no_whole_number_of_blocks_are_refused():
+    with pytest.raises(CanvasError, match="use 10 or 15 columns"):
+        NoisyThenClean(5).arrange(TOKENS, TOKENS)
+
+
+def test_a_prefix_sees_only_itself():
+    mask = seen(PrefixFull(5))
+    assert mask[:5, :5].all()
+    assert not mask[:5, 5:].any()
+    assert mask[5:].all()
+
+
+def test_padding_is_seen_by_nobody():
+    valid = torch.ones(2, 12, dtype=torch.bool)
+    valid[1, 9:] = False
+    mask = Attend(12, 12, causal, valid).dense()
+    assert mask.shape == (2, 1, 12, 12)
+    assert not mask[1, :, :, 9:].any()
+    assert torch.equal(Attend(12, 12, valid=valid).dense().expand(2, 1, 12, 12)[0], torch.ones(1, 12, 12).bool())
