@@ -1,0 +1,1 @@
+"""Prompt to canvas to text: fixed-shape tensors in, fixed-shape tensors out."""

@@ -1,0 +1,132 @@
+"""What to write into each column, and how sure of it the network is.
+
+A proposal maps (logits Float[B, W, V], noise) to (tokens Long[B, W], score Float[B, W]); larger scores are surer.
+Logits may hold -inf for tokens that a shaper has ruled out.  A score maps (logits, tokens) to Float[B, W].
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class Noise(Protocol):
+    """Where draws come from: `mezzotint.rng.Rng`, or anything that answers the same question."""
+
+    def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
+        """Float64 strictly inside (0, 1)."""
+        ...
+
+    def fork(self, name: int) -> "Noise":
+        """An independent source, the same for the same name."""
+        ...
+
+
+_ORDER = 1
+_PARTS = 64
+Score = Callable[[Tensor, Tensor], Tensor]
+Propose = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
+
+
+def likeliest(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    """The argmax, scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
+    # 1 / sum(exp(z - max z)) is the probability of the maximum; no softmax over V is kept
+    odds = (logits - logits.amax(-1, keepdim=True)).exp_()
+    return first_largest(logits), odds.sum(-1).reciprocal_()
+
+
+def margin(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    """The argmax, scored by how far its probability is ahead of the second one (Dream's `topk_margin`)."""
+    tokens = first_largest(logits)
+    return tokens, ahead(logits, tokens)
+
+
+def entropy(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    """The argmax, scored by minus the entropy of its column in nats (Dream's `entropy`, EB-sampler 2505.24857)."""
+    tokens = first_largest(logits)
+    return tokens, certain(logits, tokens)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A sample from softmax(logits / temperature): one uniform number per column, inverted through the running sum.
+
+    Temperature 0 is the argmax.  The score looks at the logits as given, before `temperature`, as LLaDA does; for
+    Dream's and SDAR's confidence under the tempered, filtered distribution put the temperature into the shapers.
+    """
+
+    temperature: float | Tensor = 1.0
+    """A number, or Float[B, 1], one per request."""
+    score: Score | None = None
+    """None: the probability of the drawn token."""
+    precise: bool = False
+    """One Gumbel number per token in float64 instead, as LLaDA's reference draws: many times slower."""
+
+    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+        draw = self._race if self.precise else self._invert
+        tokens = draw(logits, rng)
+        return tokens, (self.score or probable)(logits, tokens)
+
+    def _invert(self, logits: Tensor, rng: Noise) -> Tensor:
+        temperature = torch.as_tensor(wide(self.temperature), dtype=torch.float32, device=logits.device)
+        best = logits.amax(-1, keepdim=True)
+        odds = ((logits - best).float() / temperature.clamp_min(torch.finfo(torch.float32).tiny)).exp_().cumsum(-1)
+        total = odds[..., -1]
+        mark = (rng.uniform(tuple(total.shape), logits.device) * total).float()
+        # rounding may lift the mark to the total, behind which there is no token
+        mark = torch.minimum(mark, torch.nextafter(total, torch.zeros_like(total)))
+        tokens = torch.searchsorted(odds, mark[..., None], right=True)[..., 0]
+        return torch.where(temperature.reshape(-1, 1) > 0, tokens, first_largest(logits))
+
+    def _race(self, logits: Tensor, rng: Noise) -> Tensor:
+        gumbel = -(-rng.uniform(tuple(logits.shape), logits.device).log()).log()
+        # z / T + g, times T so that T = 0 is the argmax
+        return (logits.double() + wide(self.temperature) * gumbel).argmax(-1)
+
+
+@dataclass(frozen=True)
+class Scattered:
+    """The tokens of another proposal under scores that say nothing, uniform in (0, 1): random order, `Bernoulli`."""
+
+    propose: Propose
+
+    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+        tokens, _ = self.propose(logits, rng)
+        return tokens, rng.fork(_ORDER).uniform(tuple(tokens.shape), logits.device).float()
+
+
+def probable(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The probability of the tokens."""
+    return (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)).exp()
+
+
+def ahead(logits: Tensor, tokens: Tensor) -> Tensor:
+    """The largest probability of the column minus the second largest."""
+    first, second = (logits.topk(2, dim=-1).values - logits.logsumexp(-1, keepdim=True)).exp().unbind(-1)
+    return first - second
+
+
+def certain(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Minus the entropy of the column, in nats."""
+    return -torch.special.entr(logits.softmax(-1)).sum(-1)
+
+
+def first_largest(logits: Tensor) -> Tensor:
+    """Long[B, W], the argmax; ties go to the lowest id.
+
+    A maximum is several times faster than an argmax on a CPU, so the place is looked up in the best of 64 parts.
+    """
+    rows, width, vocab = logits.shape
+    if vocab % _PARTS:
+        return logits.argmax(-1)
+    parts = logits.reshape(rows, width, _PARTS, vocab // _PARTS)
+    best = parts.amax(-1).argmax(-1, keepdim=True)
+    inside = parts.take_along_dim(best[..., None], 2)[:, :, 0].argmax(-1)
+    return best[..., 0] * (vocab // _PARTS) + inside
+
+
+def wide(number: float | Tensor) -> float | Tensor:
+    """A number per request, Float[B, 1], made to broadcast against Float[B, W, V]."""
+    return number[..., None] if isinstance(number, Tensor) else number

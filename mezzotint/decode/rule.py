@@ -1,0 +1,98 @@
+"""One decoding step: logits of a window and a canvas in, the next canvas out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.canvas import Canvas, Prior, Step
+from mezzotint.decode.propose import Draw, Propose, Scattered, likeliest, probable
+from mezzotint.decode.revise import Remask, Revise
+from mezzotint.decode.select import Bernoulli, Select, reveal, surest
+from mezzotint.decode.shapers import Shaper
+from mezzotint.errors import ConfigError
+from mezzotint.rng import Rng
+from mezzotint.schedules import Survival
+
+Rule = Callable[[Tensor, Canvas, Step, Rng], Canvas]
+
+_REVISION = 2
+_PRIOR = 3
+
+
+@dataclass(frozen=True)
+class Unmask:
+    """Shape the logits, propose a token per column, commit some, reopen some, put noise where nothing is decided."""
+
+    propose: Propose = likeliest
+    select: Select = surest
+    revise: Revise | None = None
+    shapers: tuple[Shaper, ...] = ()
+    prior: Prior | None = None
+    """Noise for undecided columns: nothing changes for the masked process, the uniform one renews them every step."""
+    rescore: bool = False
+    """Give decided columns of the window the probability that the network now gives to their token."""
+
+    def __post_init__(self) -> None:
+        if self.revise is not None and self.prior is None:
+            raise ConfigError("a rule that reopens columns needs a prior to fill them: pass prior=process.prior")
+
+    def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        """The canvas after one step.
+
+        Args:
+            raw: Float[B, W, V], logits of the step's window.
+            canvas: untouched; the result shares the tensors that the step does not change.
+            step: the window must lie inside the canvas.
+            rng: the request's noise, `canvas.rng`.
+
+        Returns:
+            A canvas with `step` one higher in every row.
+        """
+        for shape in self.shapers:
+            raw = shape(raw, canvas, step)
+        columns = step.window.columns()
+        tokens, score = self.propose(raw, rng)
+        open = canvas.open.gather(-1, columns)
+        commit = self.select(score, open, step.budget)
+
+        held, known = canvas.tokens.gather(-1, columns), canvas.score.gather(-1, columns)
+        now = torch.where(commit, tokens, held)
+        if self.rescore:
+            known = torch.where(open | canvas.fixed.gather(-1, columns), known, probable(raw, held))
+        born = canvas.born.gather(-1, columns)
+        after = Canvas(
+            tokens=canvas.tokens.scatter(-1, columns, now),
+            open=canvas.open.scatter(-1, columns, open & ~commit),
+            fixed=canvas.fixed,
+            score=canvas.score.scatter(-1, columns, torch.where(commit, score.to(known.dtype), known)),
+            born=canvas.born.scatter(-1, columns, torch.where(commit, canvas.step[:, None], born)),
+            step=canvas.step,
+            seed=canvas.seed,
+            latent=canvas.latent,
+        )
+        if self.revise is not None:
+            back = self.revise(after, step, rng.fork(_REVISION))
+            after.open = after.open.scatter(-1, columns, after.open.gather(-1, columns) | back)
+        if self.prior is not None:
+            noise = self.prior((columns.shape[0], after.tokens.shape[1]), columns.device, rng.fork(_PRIOR))
+            after.tokens = torch.where(after.open, noise, after.tokens)
+        after.step = canvas.step + 1
+        return after
+
+
+def ancestral(schedule: Survival, prior: Prior, propose: Propose | None = None, remask: Remask | None = None) -> Rule:
+    """The masked process run backwards: every column is revealed by itself, with the chance that the posterior gives.
+
+    MDLM (2406.07524); with `remask`, ReMDM (2503.00307).  `propose` is a plain draw if not given.
+    """
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        a_t, a_s = schedule.alpha(step.t), schedule.alpha(step.s)
+        # shared out by confidence, sigma is zero on masked columns
+        sigma = 0.0 if remask is None or remask.doubtful else remask.sigma(step)
+        select = Bernoulli(reveal(a_t, a_s, sigma))
+        return Unmask(Scattered(propose or Draw()), select, remask, prior=prior)(raw, canvas, step, rng)
+
+    return rule

@@ -1,0 +1,118 @@
+"""Which undecided columns to commit this step.
+
+A selector maps (score Float[B, W], open Bool[B, W], budget Long[B]) to commit Bool[B, W].  Scores are larger where the
+proposal is surer; `budget` is the least number of commits that keeps the plan on time.  Numbers may be floats or
+Float[B, 1] tensors, one per request.  Every selector but `Bernoulli` commits something wherever something is open.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Select = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def surest(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+    """The `budget` surest columns, at least one: LLaDA's low-confidence remasking (2502.09992, Alg. 5)."""
+    return open & (rank(score, open) < budget.clamp_min(1)[:, None])
+
+
+def leftmost(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+    """The first `budget` open columns, at least one, whatever their score: SDAR's `sequential`."""
+    return open & (open.cumsum(-1) <= budget.clamp_min(1)[:, None])
+
+
+@dataclass(frozen=True)
+class Top:
+    """The `n` surest columns, whatever the plan's budget says."""
+
+    n: int | Tensor = 1
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        order = rank(score, open)
+        return open & ((order < self.n) | (order == 0))
+
+
+@dataclass(frozen=True)
+class Above:
+    """Every column surer than `tau`, and always the surest one (Fast-dLLM, 2505.22618)."""
+
+    tau: float | Tensor = 0.9
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        return open & ((score > self.tau) | (rank(score, open) == 0))
+
+
+@dataclass(frozen=True)
+class Factor:
+    """The most columns n, surest first, with (n + 1) (1 - c_n) < f, and always the surest one (2505.22618)."""
+
+    f: float | Tensor = 1.0
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        order = rank(score, open)
+        # n and 1 - c_n both grow along the ranking, so the condition of a column already holds for all surer ones
+        return open & (((order + 2) * (1 - score) < self.f) | (order == 0))
+
+
+@dataclass(frozen=True)
+class EntropyBound:
+    """The longest run of surest columns whose entropies, without the largest, sum to at most `gamma` nats.
+
+    The sum bounds the dependence that writing the columns independently ignores (EB-sampler, 2505.24857).  Needs scores
+    that are minus an entropy: `propose.entropy`, or `Draw(score=certain)`.
+    """
+
+    gamma: float | Tensor = 0.1
+    inclusive: bool = False
+    """Count the largest entropy too, as SDAR's `entropy_bounded` does."""
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        order = rank(score, open)
+        nats = torch.zeros_like(score).scatter(-1, order, (-score).clamp_min(0))
+        total = nats.cumsum(-1)
+        # the sum of the others is the sum so far: along the ranking a column's own entropy is the largest
+        spent = total if self.inclusive else F.pad(total[..., :-1], (1, 0))
+        return open & ((spent <= self.gamma).gather(-1, order) | (order == 0))
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """Each column by itself with probability `chance`, perhaps none: the ancestral sampler (MDLM, 2406.07524).
+
+    Needs scores that are uniform in (0, 1) and independent of everything else: `Scattered(propose)`.  The chance of a
+    step is `reveal(a_t, a_s)`; `rule.ancestral` puts the parts together.
+    """
+
+    chance: float | Tensor
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        return open & (score < self.chance)
+
+
+def reveal(a_t: Tensor, a_s: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
+    """Float[B, 1]: how likely a masked column is revealed between survivals a_t < a_s (ReMDM, 2503.00307).
+
+    `sigma` is the chance with which decided columns are masked again in the same step; 0 is MDLM.
+    """
+    return (a_s - (1 - sigma) * a_t) / (1 - a_t)
+
+
+@dataclass(frozen=True)
+class OnTime:
+    """What `select` commits, filled up with the surest to the plan's budget: SDAR's `low_confidence_dynamic`."""
+
+    select: Select
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        return self.select(score, open, budget) | surest(score, open, budget)
+
+
+def rank(score: Tensor, open: Tensor) -> Tensor:
+    """Long[B, W]: 0 for the surest open column of a row, 1 for the next, ...; ties go left; closed columns last."""
+    # an open column may score -inf, and must still come before the closed ones
+    held = score.clamp_min(torch.finfo(score.dtype).min).masked_fill(~open, -torch.inf)
+    return held.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)

@@ -1,0 +1,80 @@
+"""Logits to logits, before a proposal is made.
+
+A shaper maps (logits Float[B, W, V], canvas, step) to Float[B, W, V] and fills with -inf what may not be written; it
+always leaves a column its best token.  Numbers may be floats or Float[B, 1] tensors, one per request.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.propose import wide
+
+Shaper = Callable[[Tensor, Canvas, Step], Tensor]
+
+
+@dataclass(frozen=True)
+class Temperature:
+    """logits / value; at 0 the best token keeps all probability (ties: the lowest id)."""
+
+    value: float | Tensor
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        value = torch.as_tensor(wide(self.value), dtype=logits.dtype, device=logits.device)
+        best = logits.argmax(-1, keepdim=True)
+        only = torch.full_like(logits, -torch.inf).scatter(-1, best, logits.gather(-1, best))
+        return torch.where(value > 0, logits / value.clamp_min(torch.finfo(logits.dtype).tiny), only)
+
+
+@dataclass(frozen=True)
+class TopP:
+    """The fewest tokens, likeliest first, that together hold at least probability `p` (1904.09751)."""
+
+    p: float | Tensor
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
+        chance = ordered.softmax(-1)
+        # a token stays when those before it have not reached p yet
+        drop = (chance.cumsum(-1) - chance) >= wide(self.p)
+        drop[..., 0] = False
+        return logits.masked_fill(torch.zeros_like(drop).scatter(-1, ids, drop), -torch.inf)
+
+
+@dataclass(frozen=True)
+class TopK:
+    """The `k` likeliest tokens; ties go to the lowest id."""
+
+    k: int | Tensor
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        order = logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+        return logits.masked_fill((order >= wide(self.k)) & (order > 0), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Ban:
+    """Tokens that may not be written: the mask token, padding rows of the vocabulary, suppressed end tokens."""
+
+    banned: Tensor
+    """Bool[V], or Bool[B, V] for one list per request."""
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        return logits.masked_fill(self.banned if self.banned.dim() == 1 else self.banned[:, None], -torch.inf)
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Tokens that this request has written lose: z / penalty if positive, z penalty if negative (1909.05858)."""
+
+    penalty: float | Tensor = 1.1
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        written = (~canvas.open & ~canvas.fixed).to(logits.dtype)
+        seen = logits.new_zeros(logits.shape[0], logits.shape[-1]).scatter_add(-1, canvas.tokens, written)
+        penalty = wide(self.penalty)
+        lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
+        return torch.where((seen > 0)[:, None], lowered, logits)
