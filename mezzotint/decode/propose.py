@@ -110,7 +110,11 @@ def ahead(logits: Tensor, tokens: Tensor) -> Tensor:
 
 def certain(logits: Tensor, tokens: Tensor) -> Tensor:
     """Minus the entropy of the column, in nats."""
-    return -torch.special.entr(logits.softmax(-1)).sum(-1)
+    # finite, so that a ruled-out token adds 0 times a number and not 0 times infinity
+    behind = (logits - logits.amax(-1, keepdim=True)).clamp_min_(torch.finfo(logits.dtype).min)
+    odds = behind.exp()
+    total = odds.sum(-1)
+    return behind.mul_(odds).sum(-1) / total - total.log()
 
 
 def first_largest(logits: Tensor) -> Tensor:
