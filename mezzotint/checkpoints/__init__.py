@@ -1,0 +1,18 @@
+"""Model files on disk and the cache they live in: tensors, configuration and tokenizer, whatever the container."""
+
+from mezzotint.checkpoints.base import Blocks, Checkpoint, Tensor, TokenizerSpec
+from mezzotint.checkpoints.catalogue import DEFAULT_MODEL, Entry, list_models, pull, where
+from mezzotint.checkpoints.open import open_checkpoint
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Blocks",
+    "Checkpoint",
+    "Entry",
+    "Tensor",
+    "TokenizerSpec",
+    "list_models",
+    "open_checkpoint",
+    "pull",
+    "where",
+]

@@ -1,0 +1,167 @@
+"""Folders in the Hugging Face layout: config.json, safetensors (one file or an index of shards), tokenizer.json."""
+
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mezzotint.checkpoints.base import Blocks, Checkpoint, TokenizerSpec
+from mezzotint.errors import CheckpointError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+"""NumPy's type for each safetensors type read here; bfloat16 is widened by hand, NumPy has none."""
+LONGEST_HEADER = 100_000_000
+"""Bytes; the limit of the safetensors format itself."""
+
+
+def open_folder(path: Path, name: str) -> Checkpoint:
+    """Open a folder of weights.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or truncated.
+    """
+    config = _normalised(path, _json(path / "config.json"))
+    return Checkpoint(name, path, config, _tokenizer(path, config), _tensors(path))
+
+
+@dataclass(frozen=True, slots=True)
+class SafeTensor:
+    """A tensor in a mapped safetensors file."""
+
+    file: Path
+    data: mmap.mmap
+    shape: tuple[int, ...]
+    dtype: str
+    start: int
+
+    def read(self) -> np.ndarray:
+        if self.dtype.upper() not in STORED:
+            raise CheckpointError(f"{self.file} stores weights as {self.dtype}: only {', '.join(STORED)} can be read")
+        count = int(np.prod(self.shape))
+        values = np.frombuffer(self.data, STORED[self.dtype.upper()], count, self.start).reshape(self.shape)
+        if self.dtype == "bf16":
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values.astype(np.float32)
+
+    def blocks(self) -> Blocks | None:
+        return None
+
+
+def read_safetensors(path: Path) -> dict[str, SafeTensor]:
+    """Map a safetensors file; every tensor is checked to lie within it.
+
+    Raises:
+        CheckpointError: missing, damaged or truncated.
+    """
+    try:
+        with path.open("rb") as file:
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or not 2 <= length <= min(LONGEST_HEADER, len(data) - 8):
+        raise CheckpointError(f"{path} is not a safetensors file, or a truncated one: fetch it again")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        header.pop("__metadata__", None)
+        rows = {key: (row["dtype"].lower(), tuple(row["shape"]), *row["data_offsets"]) for key, row in header.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} has a damaged safetensors header: fetch it again") from error
+    base = 8 + length
+    for key, (dtype, shape, start, stop) in rows.items():
+        if base + stop > len(data):
+            raise CheckpointError(
+                f"{path} is truncated: {key} ends at byte {base + stop} and the file has {len(data)}: fetch it again"
+            )
+        if dtype.upper() in STORED and int(np.prod(shape)) * np.dtype(STORED[dtype.upper()]).itemsize != stop - start:
+            raise CheckpointError(
+                f"{path} is damaged: {key} has shape {shape} and {stop - start} bytes: fetch it again"
+            )
+    return {key: SafeTensor(path, data, shape, dtype, base + start) for key, (dtype, shape, start, _) in rows.items()}
+
+
+def _tensors(path: Path) -> dict[str, SafeTensor]:
+    if not (path / INDEX).exists():
+        if not (path / WEIGHTS).exists():
+            raise CheckpointError(f"{path} has neither {WEIGHTS} nor {INDEX}: pass a folder that holds a whole model")
+        return read_safetensors(path / WEIGHTS)
+    placed = _json(path / INDEX).get("weight_map")
+    if not isinstance(placed, dict):
+        raise CheckpointError(f"{path / INDEX} has no weight_map: fetch it again")
+    shards = {shard: read_safetensors(path / Path(shard).name) for shard in sorted(set(placed.values()))}
+    tensors = {}
+    for key, shard in placed.items():
+        if key not in shards[shard]:
+            raise CheckpointError(f"{path / shard} lacks {key}, which {INDEX} promises: fetch it again")
+        tensors[key] = shards[shard][key]
+    return tensors
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing: pass a folder that holds a whole model") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot read {path}: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path} does not hold a JSON object: fetch it again")
+    return document
+
+
+def _normalised(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration with derived fields filled in; newer files keep rope settings in `rope_parameters`."""
+    config = dict(config)
+    rope = config.pop("rope_parameters", None) or {}
+    config.setdefault("rope_theta", rope.get("rope_theta", 10000.0))
+    if rope.get("rope_type", "default") != "default":
+        config.setdefault("rope_scaling", rope)
+    try:
+        config.setdefault("num_key_value_heads", config["num_attention_heads"])
+        if config.get("head_dim") is None:
+            config["head_dim"] = config["hidden_size"] // config["num_attention_heads"]
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path / 'config.json'} lacks {error.args[0]}: it is not a decoder's configuration"
+        ) from None
+    config.setdefault("tie_word_embeddings", False)
+    return config
+
+
+def _tokenizer(path: Path, config: dict[str, Any]) -> TokenizerSpec:
+    document = _json(path / "tokenizer.json")
+    settings = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+    generation = _json(path / "generation_config.json") if (path / "generation_config.json").exists() else {}
+    template = settings.get("chat_template") or ""
+    if isinstance(template, list):
+        template = next((row["template"] for row in template if row.get("name") == "default"), "")
+    if (path / "chat_template.jinja").exists():
+        template = (path / "chat_template.jinja").read_text(encoding="utf-8")
+    added = {row["content"]: row["id"] for row in document.get("added_tokens", [])}
+    special = {row["content"]: row["id"] for row in document.get("added_tokens", []) if row.get("special")}
+    ends = [
+        *_list(generation.get("eos_token_id")),
+        *_list(config.get("eos_token_id")),
+        added.get(_text(settings, "eos")),
+    ]
+    return TokenizerSpec(
+        json=(path / "tokenizer.json").read_text(encoding="utf-8"),
+        chat_template=template,
+        special=special,
+        eos_ids=tuple(dict.fromkeys(index for index in ends if index is not None)),
+        bos=_text(settings, "bos"),
+    )
+
+
+def _list(value: int | list[int] | None) -> list[int]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _text(settings: dict[str, Any], role: str) -> str:
+    """A special token of tokenizer_config.json: a string, an object with `content`, or absent."""
+    token = settings.get(f"{role}_token")
+    return token.get("content", "") if isinstance(token, dict) else token or ""

@@ -1,0 +1,77 @@
+"""One door to every checkpoint: a catalogue name, a .gguf file, a folder, or a hub id."""
+
+import re
+from pathlib import Path
+
+from mezzotint.checkpoints import catalogue
+from mezzotint.checkpoints.base import Checkpoint
+from mezzotint.errors import CheckpointError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+
+
+def open_checkpoint(ref: str | Path, *, offline: bool = True) -> Checkpoint:
+    """Open a checkpoint; weights stay on disk until they are read.
+
+    Args:
+        ref: a catalogue name ("smollm2-135m-instruct"), a .gguf file, a folder with config.json and safetensors, or
+            a hub id ("HuggingFaceTB/SmolLM2-135M-Instruct").
+        offline: whether a hub id may only come from the hub's local cache.
+
+    Raises:
+        CheckpointError: unknown, missing, damaged or unsupported.
+    """
+    path = Path(ref).expanduser()
+    if isinstance(ref, str) and ref in catalogue.CATALOGUE:
+        return _catalogued(catalogue.find(ref))
+    if path.is_dir():
+        from mezzotint.checkpoints.folder import open_folder
+
+        return open_folder(path, path.resolve().name)
+    if path.is_file():
+        from mezzotint.checkpoints.gguf_model import open_gguf
+
+        return open_gguf(path, path.stem)
+    if isinstance(ref, str) and HUB_ID.fullmatch(ref) and path.suffix not in (".gguf", ".safetensors"):
+        return _from_hub(ref, offline)
+    if path.suffix in (".gguf", ".safetensors") or len(path.parts) > 1:
+        raise CheckpointError(
+            f"there is no file or folder {path}: check the path, or name one of `mezzotint models list`"
+        )
+    catalogue.find(str(ref))
+    raise AssertionError("find() raises for names outside the catalogue")
+
+
+def _catalogued(entry: catalogue.Entry) -> Checkpoint:
+    path = catalogue.where(entry.name)
+    remedy = f"run `mezzotint models pull {entry.name}`"
+    try:
+        size = path.stat().st_size
+    except OSError:
+        raise CheckpointError(f"{entry.name} is not in the cache ({path}): {remedy}") from None
+    if size != entry.bytes:
+        raise CheckpointError(
+            f"{path} has {size} bytes instead of {entry.bytes}, it is truncated or replaced: {remedy}"
+        )
+    from mezzotint.checkpoints.gguf_model import open_gguf
+
+    return open_gguf(path, entry.name)
+
+
+def _from_hub(ref: str, offline: bool) -> Checkpoint:
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise CheckpointError("hub ids need an extra package: pip install huggingface-hub") from None
+    try:
+        folder = snapshot_download(ref, allow_patterns=HUB_FILES, local_files_only=offline)
+    except Exception as error:  # the hub client raises its own, requests', httpx' and the system's errors
+        same = next((entry.name for entry in catalogue.CATALOGUE.values() if entry.source == ref), None)
+        hint = f"use the catalogue's {same}, " if same else ""
+        state = "is not in the hub's local cache" if offline else f"could not be fetched ({type(error).__name__})"
+        wanted = "allow the network, " if offline else "check the network and the name, "
+        raise CheckpointError(f"{ref} {state}: {hint}{wanted}or pass a local folder") from error
+    from mezzotint.checkpoints.folder import open_folder
+
+    return open_folder(Path(folder), ref)

@@ -1,0 +1,1 @@
+"""Networks: tokens or vectors in, logits out."""
