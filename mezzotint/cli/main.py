@@ -1,0 +1,108 @@
+"""`mezzotint`: one verb per module, each loaded when it is asked for.
+
+Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted, 141 closed pipe.
+"""
+
+import os
+import sys
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+from typer.core import TyperGroup
+
+from mezzotint._version import VERSION
+from mezzotint.errors import MezzotintError
+
+VERBS = {
+    "generate": "mezzotint.cli.generate:generate",
+    "chat": "mezzotint.cli.chat:chat",
+    "models": "mezzotint.cli.models:app",
+    "train": "mezzotint.cli.train:train",
+    "recipes": "mezzotint.cli.train:recipes",
+    "bench": "mezzotint.cli.bench:bench",
+}
+
+
+class Stopped(Exception):
+    """The user or the reader of our output has gone; carries the exit code past the handlers of the library."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Verbs(TyperGroup):
+    """A group that imports a verb's module only to show or run that verb."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in VERBS:
+            return None
+        module, _, attribute = VERBS[cmd_name].partition(":")
+        verb = getattr(import_module(module), attribute)
+        if not isinstance(verb, typer.Typer):
+            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone.command(cmd_name)(verb)
+            verb = alone
+        command = typer.main.get_command(verb)
+        command.name = cmd_name
+        return command
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except KeyboardInterrupt:
+            raise Stopped(130) from None
+        except BrokenPipeError:
+            # what is still buffered has no reader; without this the interpreter complains on its way out
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise Stopped(141) from None
+
+
+app = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mezzotint {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Diffusion language models on a laptop: generate, chat, train and measure.
+
+    Results go to stdout, progress to stderr.  Start with: mezzotint generate "Why is the sky blue?"
+    """
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; the exit code."""
+    try:
+        app(arguments, prog_name="mezzotint")
+    except MezzotintError as error:
+        Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
+        return error.exit_code
+    except Stopped as stopped:
+        return stopped.code
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""What a family card hands out: everything that distinguishes one paper's model from another's."""
+
+from dataclasses import dataclass
+
+from mezzotint.decode.rule import Rule
+from mezzotint.objectives.base import Objective
+from mezzotint.processes.base import Process
+
+
+@dataclass(frozen=True)
+class Family:
+    """A wired paper."""
+
+    process: Process
+    objective: Objective
+    """The paper's training loss."""
+    rule: Rule
+    """The paper's own sampler, as a decoding rule; others may be used instead."""

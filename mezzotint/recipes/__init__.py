@@ -1,0 +1,67 @@
+"""Recipes: named, complete configurations of training runs.
+
+A recipe is a function that returns a record with two things the trainer needs: a field `train: Train`, and `build()`,
+which makes the task.  To add one, write the function in a module here and name it in `RECIPES`.
+"""
+
+import difflib
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mezzotint.config import from_dict, load_run, override
+from mezzotint.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mezzotint.train.task import Task, Train
+
+
+class Recipe(Protocol):
+    """The record of one training run."""
+
+    @property
+    def train(self) -> "Train":
+        """How long, how fast and how carefully to train."""
+        ...
+
+    def build(self) -> "Task":
+        """Load the data and make the network; the slow part."""
+        ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a recipe is, and what it is in one line."""
+
+    target: str
+    """module:function, below mezzotint.recipes."""
+    about: str
+
+
+RECIPES = {
+    "mdlm-text": Entry("mdlm_text:mdlm_text", "masked diffusion from scratch on a text file of yours, by characters"),
+}
+
+
+def load(name: str, edits: list[str] | tuple[str, ...] = ()) -> tuple[Recipe, str]:
+    """The record of a recipe, or of the run.json of a former run, with edits; and the recipe's name.
+
+    Raises:
+        ConfigError: no such recipe or run record, or edits that do not fit.
+    """
+    if name not in RECIPES and (name.endswith(".json") or Path(name).is_dir()):
+        path = Path(name)
+        record = load_run(path / "run.json" if path.is_dir() else path)
+        name = str(record.get("recipe"))
+        return override(from_dict(type(_fresh(name)), record["config"]), edits), name
+    return override(_fresh(name), edits), name
+
+
+def _fresh(name: str) -> Recipe:
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RECIPES)}"
+        raise ConfigError(f"no recipe is called {name!r}: {hint}")
+    module, _, function = RECIPES[name].target.partition(":")
+    return getattr(import_module(f"mezzotint.recipes.{module}"), function)()
