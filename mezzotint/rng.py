@@ -16,7 +16,7 @@ tokens drawable (2409.02908 shows what float32 Gumbel noise loses).
 """
 
 from dataclasses import dataclass, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -78,7 +78,7 @@ def uniform(seed: Tensor, step: Tensor | int, column: Tensor | int, token: Tenso
 def uniform(
     seed: np.ndarray | int, step: np.ndarray | int, column: np.ndarray | int, token: np.ndarray | int = 0
 ) -> np.ndarray: ...
-def uniform(seed, step, column, token=0):  # pyright: ignore[reportInconsistentOverload]
+def uniform(seed: Any, step: Any, column: Any, token: Any = 0) -> Any:  # pyright: ignore[reportInconsistentOverload]
     """Float64 in (0, 1) for keys that broadcast against each other.
 
     Torch when `seed` is a tensor, else numpy; equal keys give equal bits in both.

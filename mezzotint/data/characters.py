@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from mezzotint.batch import Batch
 from mezzotint.errors import ConfigError, VocabularyError
-from mezzotint.objectives.base import Batch
 from mezzotint.rng import uniform
 
 UNKNOWN = "\ufffd"

@@ -9,16 +9,6 @@ from mezzotint.rng import Rng
 
 
 @dataclass(slots=True)
-class Batch:
-    """Sequences to learn from."""
-
-    tokens: Tensor
-    """Long[B, L]."""
-    target: Tensor
-    """Bool[B, L]: may be corrupted and is trained on; an answer, not its prompt or padding."""
-
-
-@dataclass(slots=True)
 class Loss:
     """What an objective says about one batch."""
 
@@ -35,7 +25,7 @@ class Loss:
 class Objective(Protocol):
     """(denoiser, batch, rng) -> Loss; owns the forward pass, or passes, of the denoiser.
 
-    `batch` is whatever the task's data gives: `Batch` for text.
+    `batch` is whatever the task's data gives: `mezzotint.batch.Batch` for text.
     """
 
     def __call__(self, denoiser: Any, batch: Any, rng: Rng) -> Loss:

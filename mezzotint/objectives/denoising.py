@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import Tensor
 
+from mezzotint.batch import Batch
 from mezzotint.layouts import Full, Layout
-from mezzotint.objectives.base import Batch, Loss
+from mezzotint.objectives.base import Loss
 from mezzotint.objectives.times import Times, whole
 from mezzotint.processes.base import Process
 from mezzotint.rng import Rng

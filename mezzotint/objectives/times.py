@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mezzotint.objectives.base import Batch
+from mezzotint.batch import Batch
 from mezzotint.rng import Rng
 
 Times = Callable[[Batch, Rng], Tensor]

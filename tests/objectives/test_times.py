@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mezzotint.objectives.base import Batch
+from mezzotint.batch import Batch
 from mezzotint.objectives.times import Clipped, PerBlock, whole
 from mezzotint.rng import Rng
 
