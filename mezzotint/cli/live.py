@@ -1,0 +1,328 @@
+"""An answer while it is written: a canvas that is burnished out of noise, or a plain stream of settled text.
+
+In a terminal, settled text is plain, drafts are coloured by confidence and columns without a token are noise that
+keeps moving.  Rows that can no longer change are printed for good, so an answer may be longer than the screen; only the
+last few rows are painted again, and of those only the ones that differ.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+from rich.color import ColorSystem
+from rich.console import Console
+from rich.style import Style
+
+from mezzotint.cli.layout import PLAIN, Piece, lay_out
+from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
+
+FRAME_SECONDS = 1 / 30
+NOISE = "noise"
+STATUS = "status"
+GRAIN = "⣿⣷⣯⣟⡿⢿⣻⣽⣾⢷⡾⣳⢯⡷⣞⢧⡺⢕⡪"
+COARSE = "#%&$*+=~"
+"""Noise for terminals that cannot write Braille."""
+PLATE = 8
+"""Columns of noise to show while nothing is known yet."""
+
+STYLES = {
+    PLAIN: Style(),
+    NOISE: Style(color="bright_black"),
+    STATUS: Style(dim=True),
+    "draft0": Style(color="#8a6d5c", dim=True),
+    "draft1": Style(color="#9c6f4e"),
+    "draft2": Style(color="#b9793f"),
+    "draft3": Style(color="#d08a3c"),
+}
+"""From bare copper to polished: the surer a draft, the brighter."""
+
+
+class Pieces(Protocol):
+    """A streaming decoder: `mezzotint.data.tokenizer.TextStream`."""
+
+    def push(self, ids: int | Iterable[int]) -> str: ...
+    def flush(self) -> str: ...
+
+
+class Vocabulary(Protocol):
+    """What the display needs of a tokenizer."""
+
+    def stream(self) -> Pieces: ...
+
+
+class Display(Protocol):
+    """Shows one answer; `close` is called once, also after an interruption."""
+
+    def show(self, event: Event) -> None: ...
+    def close(self) -> None: ...
+
+    @property
+    def text(self) -> str:
+        """Everything settled so far."""
+        ...
+
+
+class Stream:
+    """Settled text as it settles, for pipes, files and dumb terminals."""
+
+    def __init__(self, tokenizer: Vocabulary, out: TextIO) -> None:
+        self._decoder = tokenizer.stream()
+        self._out = out
+        self._parts: list[str] = []
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def show(self, event: Event) -> None:
+        """Write what the event settles."""
+        if isinstance(event, Settled):
+            self._write(self._decoder.push(event.tokens))
+
+    def close(self) -> None:
+        """Write the rest and end the line."""
+        self._write(self._decoder.flush())
+        if not self.text.endswith("\n"):
+            self._out.write("\n")
+        self._out.flush()
+
+    def _write(self, text: str) -> None:
+        if text:
+            self._parts.append(text)
+            self._out.write(text)
+            self._out.flush()
+
+
+class Live:
+    """The canvas in a terminal."""
+
+    def __init__(self, tokenizer: Vocabulary, console: Console) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = tokenizer.stream()
+        self._painter = Painter(console)
+        self._parts: list[str] = []
+        self._tail = ""
+        self._ids: list[int] = []
+        self._drafts: dict[int, tuple[int, float]] = {}
+        self._block = PLATE
+        self._begun = time.perf_counter()
+        self._painted = 0.0
+        self._frame = 0
+        self._console = console
+        self._paint("")
+
+    @property
+    def text(self) -> str:
+        return "".join(self._parts)
+
+    def show(self, event: Event) -> None:
+        """Take the event in, and paint if the last frame is old enough."""
+        match event:
+            case Started():
+                self._begun = time.perf_counter()
+                self._block = 0
+            case Wrote():
+                self._drafts |= zip(event.columns, zip(event.tokens, event.scores, strict=True), strict=True)
+                self._block = event.width - len(self._ids)
+            case Reopened():
+                for column in event.columns:
+                    self._drafts.pop(column, None)
+            case Settled():
+                for column in range(len(self._ids), len(self._ids) + len(event.tokens)):
+                    self._drafts.pop(column, None)
+                self._ids += event.tokens
+                self._take(self._decoder.push(event.tokens))
+            case Finished():
+                return
+        if time.perf_counter() - self._painted >= FRAME_SECONDS:
+            self._paint(self._progress())
+
+    def close(self) -> None:
+        """Leave the settled text, and nothing else, on the screen."""
+        self._take(self._decoder.flush())
+        tail = self._tail.rstrip()
+        self._painter.finish(lay_out(tail, [], self._painter.width).rows if tail else [])
+
+    def _take(self, text: str) -> None:
+        if text:
+            self._parts.append(text)
+            self._tail += text
+
+    def _progress(self) -> str:
+        seconds = time.perf_counter() - self._begun
+        count = len(self._ids)
+        return f"{count} tokens  {count / seconds:.0f} tokens/s" if count and seconds > 0 else ""
+
+    def _paint(self, status: str) -> None:
+        self._frame += 1
+        # line breaks at the end wait for what follows, so that an answer leaves no empty rows behind
+        settled = self._tail.rstrip("\n")
+        breaks = self._tail[len(settled) :]
+        layout = lay_out(settled, [(breaks, PLAIN), *self._draft(), *self._noise()], self._painter.width)
+        self._tail = layout.rest + breaks
+        live = layout.rows[layout.final :]
+        room = max(1, self._painter.height - 2)
+        # what does not fit is draft or noise at the end of the block, unless settled text alone fills the screen
+        self._painter.paint(layout.rows[: layout.final], [*live[:room], [(status[: self._painter.width], STATUS)]])
+        self._painted = time.perf_counter()
+
+    def _draft(self) -> list[Piece]:
+        """Drafts and the noise between them, up to the last draft."""
+        pieces: list[Piece] = []
+        decoder = self._tokenizer.stream()
+        # the first draft may finish a character, or lose its space, because of what stands before it
+        for token in self._ids[-4:]:
+            decoder.push(token)
+        last = max(self._drafts, default=-1)
+        for column in range(len(self._ids), last + 1):
+            if column in self._drafts:
+                token, score = self._drafts[column]
+                text = decoder.push(token).replace("\N{REPLACEMENT CHARACTER}", "")
+                pieces.append((text, f"draft{min(3, max(0, int(score * 4)))}"))
+            else:
+                pieces.append(speck(column, self._frame, self._console))
+                decoder = self._tokenizer.stream()
+        return pieces
+
+    def _noise(self) -> list[Piece]:
+        """The rest of the block; behind settled text a new one already lies ahead."""
+        start = max([len(self._ids) - 1, *self._drafts]) + 1
+        return [speck(column, self._frame, self._console) for column in range(start, len(self._ids) + self._block)]
+
+
+class Painter:
+    """Rows at the bottom of a terminal that can be painted again.
+
+    Every frame is one write, wrapped in the terminal's synchronised update where it has one, and touches only rows that
+    changed.  Automatic wrapping is off meanwhile, so a glyph of another width than expected cannot push rows around.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._system = _color_system(console)
+        self._shown: list[str] = []
+
+    @property
+    def width(self) -> int:
+        return max(1, self._console.width)
+
+    @property
+    def height(self) -> int:
+        return max(1, self._console.height)
+
+    def paint(self, settled: list[list[Piece]], live: list[list[Piece]]) -> None:
+        """Print the settled rows for good and the live rows below them."""
+        rows = [self._render(row) for row in live]
+        above = [self._render(row) for row in settled]
+        old, new = self._shown, [*above, *rows]
+        out = ["\x1b[?2026h\x1b[?25l\x1b[?7l\r", f"\x1b[{len(old) - 1}A" if len(old) > 1 else ""]
+        for index, row in enumerate(new):
+            if index >= len(old) or old[index] != row:
+                # erased first: behind a row of full width the cursor still stands on its last cell
+                out += ["\x1b[K", row]
+            if index < len(new) - 1:
+                out.append("\r\n")
+        if len(old) > len(new):
+            out.append("\r\n\x1b[J\x1b[A")
+        out.append("\r\x1b[?7h\x1b[?2026l")
+        self._write("".join(out))
+        self._shown = rows
+
+    def finish(self, rows: list[list[Piece]]) -> None:
+        """Replace the live rows by `rows`, end the line and give the cursor back."""
+        self.paint(rows, [[]])
+        self._write("\r\x1b[J\x1b[?25h")
+        self._shown = []
+
+    def clear(self) -> None:
+        """Take the live rows away, leave the cursor where they began."""
+        self.paint([], [[]])
+        self._write("\x1b[?25h")
+        self._shown = []
+
+    def _render(self, row: list[Piece]) -> str:
+        return "".join(self._style(name).render(text, color_system=self._system) for text, name in row)
+
+    def _style(self, name: str) -> Style:
+        style = STYLES[name]
+        return style.without_color if self._console.no_color else style
+
+    def _write(self, text: str) -> None:
+        self._console.file.write(text)
+        self._console.file.flush()
+
+
+@contextmanager
+def plate(status: str, live: bool) -> Iterator[None]:
+    """Noise and what is being waited for, on a terminal that can show it, until the block is left."""
+    if not (live and can_paint()):
+        yield
+        return
+    console = Console()
+    painter = Painter(console)
+    noise = [speck(column, 0, console) for column in range(PLATE)]
+    painter.paint([], [[*noise, (f"  {status}"[: max(0, painter.width - 33)], STATUS)]])
+    try:
+        yield
+    finally:
+        painter.clear()
+
+
+def speck(column: int, frame: int, console: Console) -> Piece:
+    """A column of noise: always the same size, other grain in every frame."""
+    grain = GRAIN if _can_write(GRAIN, console) else COARSE
+    size = 1 + (column * 2654435761 >> 9) % 4
+    state = column * 7919 + frame * 104729
+    return (" " + "".join(grain[(state * (i + 3) * 40503 >> 8) % len(grain)] for i in range(size)), NOISE)
+
+
+def open_display(tokenizer: Vocabulary, live: bool) -> Display:
+    """A canvas if stdout is a terminal that can show one, else a stream."""
+    if live and can_paint():
+        return Live(tokenizer, Console())
+    return Stream(tokenizer, sys.stdout)
+
+
+def can_paint() -> bool:
+    """Whether stdout is a terminal with a cursor that moves."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+
+
+def play(events: Iterable[Event], display: Display) -> Finished | None:
+    """Show every event and close the display, also when interrupted; the last event."""
+    finished = None
+    try:
+        for event in events:
+            display.show(event)
+            if isinstance(event, Finished):
+                finished = event
+    finally:
+        display.close()
+    return finished
+
+
+def summary(finished: Finished) -> str:
+    """One line: tokens, seconds, tokens/s, tokens per forward."""
+    rate = finished.tokens / finished.seconds if finished.seconds > 0 else 0.0
+    per_forward = finished.tokens / max(finished.forwards, 1)
+    cut = ", cut at the token limit" if finished.reason == "length" else ""
+    return (
+        f"{finished.tokens} tokens, {finished.seconds:.2f} s, {rate:.1f} tokens/s, "
+        f"{per_forward:.2f} tokens per forward{cut}"
+    )
+
+
+def _color_system(console: Console) -> ColorSystem | None:
+    names = {"standard": ColorSystem.STANDARD, "256": ColorSystem.EIGHT_BIT, "truecolor": ColorSystem.TRUECOLOR}
+    return names.get(console.color_system or "")
+
+
+def _can_write(text: str, console: Console) -> bool:
+    try:
+        text.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
