@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.color import ColorSystem
 from rich.console import Console
@@ -25,17 +25,19 @@ STATUS = "status"
 GRAIN = "⣿⣷⣯⣟⡿⢿⣻⣽⣾⢷⡾⣳⢯⡷⣞⢧⡺⢕⡪"
 COARSE = "#%&$*+=~"
 """Noise for terminals that cannot write Braille."""
+LEAST_WIDTH, LEAST_HEIGHT = 8, 3
+"""A smaller terminal gets the plain stream."""
 PLATE = 8
 """Columns of noise to show while nothing is known yet."""
 
-STYLES = {
-    PLAIN: Style(),
-    NOISE: Style(color="bright_black"),
-    STATUS: Style(dim=True),
-    "draft0": Style(color="#8a6d5c", dim=True),
-    "draft1": Style(color="#9c6f4e"),
-    "draft2": Style(color="#b9793f"),
-    "draft3": Style(color="#d08a3c"),
+STYLES: dict[str, dict[str, Any]] = {
+    PLAIN: {},
+    NOISE: {"color": "bright_black"},
+    STATUS: {"dim": True},
+    "draft0": {"color": "#8a6d5c", "dim": True},
+    "draft1": {"color": "#9c6f4e"},
+    "draft2": {"color": "#b9793f"},
+    "draft3": {"color": "#d08a3c"},
 }
 """From bare copper to polished: the surer a draft, the brighter."""
 
@@ -158,11 +160,11 @@ class Live:
 
     def _paint(self, status: str) -> None:
         self._frame += 1
-        # line breaks at the end wait for what follows, so that an answer leaves no empty rows behind
-        settled = self._tail.rstrip("\n")
-        breaks = self._tail[len(settled) :]
-        layout = lay_out(settled, [(breaks, PLAIN), *self._draft(), *self._noise()], self._painter.width)
-        self._tail = layout.rest + breaks
+        # white space at the end waits for what follows, so that an answer leaves no empty rows behind
+        settled = self._tail.rstrip()
+        space = self._tail[len(settled) :]
+        layout = lay_out(settled, [(space, PLAIN), *self._draft(), *self._noise()], self._painter.width)
+        self._tail = layout.rest + space
         live = layout.rows[layout.final :]
         room = max(1, self._painter.height - 2)
         # what does not fit is draft or noise at the end of the block, unless settled text alone fills the screen
@@ -203,6 +205,9 @@ class Painter:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._system = _color_system(console)
+        # a style keeps the escapes of the first terminal it was written to, so every painter has its own
+        styles = {name: Style(**look) for name, look in STYLES.items()}
+        self._styles = {name: style.without_color if console.no_color else style for name, style in styles.items()}
         self._shown: list[str] = []
 
     @property
@@ -244,11 +249,7 @@ class Painter:
         self._shown = []
 
     def _render(self, row: list[Piece]) -> str:
-        return "".join(self._style(name).render(text, color_system=self._system) for text, name in row)
-
-    def _style(self, name: str) -> Style:
-        style = STYLES[name]
-        return style.without_color if self._console.no_color else style
+        return "".join(self._styles[name].render(text, color_system=self._system) for text, name in row)
 
     def _write(self, text: str) -> None:
         self._console.file.write(text)
@@ -287,8 +288,11 @@ def open_display(tokenizer: Vocabulary, live: bool) -> Display:
 
 
 def can_paint() -> bool:
-    """Whether stdout is a terminal with a cursor that moves."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
+    """Whether stdout is a terminal with a cursor that moves, and large enough."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return False
+    size = Console().size
+    return size.width >= LEAST_WIDTH and size.height >= LEAST_HEIGHT
 
 
 def play(events: Iterable[Event], display: Display) -> Finished | None:
