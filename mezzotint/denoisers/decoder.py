@@ -79,7 +79,7 @@ class Decoder(nn.Module):
             attend: Bool[..., N, S + N], True where a column (row) reads another; broadcast to [B, heads, N, S + N].
                 None is causal.  Every row needs at least one True.
             cache: its S columns are read, and the new N are appended; `cache.truncate` takes them back.
-            taps: layer counts whose residual stream to return: n is the stream after n layers, before `norm` for the last.
+            taps: layer counts whose residual stream to return; n is the stream after n layers, before `norm`.
             head: whether to compute logits.
 
         Raises:

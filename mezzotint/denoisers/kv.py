@@ -25,7 +25,7 @@ class KVCache:
         return self.keys.shape[3]
 
     def layer(self, depth: int, count: int = 0) -> tuple[Tensor, Tensor, int]:
-        """Keys and values of a layer, Float[B, heads, capacity, dim], and the filled length, with room for `count` more.
+        """Keys and values of a layer, Float[B, heads, capacity, dim], and the filled length, `count` more fitting.
 
         Raises:
             CapacityError: there is no room.

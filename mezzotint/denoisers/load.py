@@ -58,7 +58,7 @@ def load_decoder(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, dev
         shape = checkpoint.shape(theirs)
         if shape != tuple(parameter.shape):
             raise CheckpointError(
-                f"{checkpoint.path}: {theirs} has shape {list(shape)}, the configuration asks for {list(parameter.shape)}"
+                f"{checkpoint.path}: {theirs} has shape {list(shape)}, the configuration asks {list(parameter.shape)}"
             )
         left.remove(theirs)
         values = torch.from_numpy(checkpoint.tensor(theirs)).to(device, dtype)

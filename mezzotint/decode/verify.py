@@ -1,0 +1,88 @@
+"""Lossless self-speculation: grow a tree of drafts, verify all of it in one causal pass, keep what the network says.
+
+The tree is deterministic, so at every node the network's own choice (its argmax, or its sample with the noise of that
+position) decides alone: if a child carries it, the walk goes on there, else it becomes the next anchor.  That is rejection
+sampling against a one-point proposal (arXiv 2211.17192, sec. 2.3): the text has exactly the network's own distribution, and
+with noise keyed by position it is the very text that one-by-one decoding writes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Choose = Callable[[Floats, int], int]
+"""Logits Float[V] and the index of the generated token -> token."""
+
+
+@dataclass
+class Tree:
+    """Drafted tokens; node 0 is the anchor, a node's parent comes before it."""
+
+    tokens: list[int]
+    parents: list[int] = field(default_factory=lambda: [-1])
+    scores: list[float] = field(default_factory=lambda: [1.0])
+    """Chance, by the drafter, that the whole path to a node is right."""
+
+    def add(self, token: int, parent: int, score: float) -> int:
+        """Index of the node with this token under `parent`, made if it is not there."""
+        for i, (t, p) in enumerate(zip(self.tokens, self.parents, strict=True)):
+            if t == token and p == parent:
+                self.scores[i] = max(self.scores[i], score)
+                return i
+        self.tokens.append(token)
+        self.parents.append(parent)
+        self.scores.append(score)
+        return len(self.tokens) - 1
+
+    def best_chain(self) -> list[int]:
+        """Nodes of the path to the best leaf, without the anchor."""
+        at, path = 0, []
+        while children := [i for i, p in enumerate(self.parents) if p == at]:
+            at = max(children, key=lambda i: self.scores[i])
+            path.append(at)
+        return path
+
+
+def walk(logits: Floats, tree: Tree, first: int, choose: Choose) -> tuple[list[int], list[int]]:
+    """Rows to settle and tokens won.
+
+    Args:
+        logits: Float[n, V], one row per node.
+        tree: n nodes; the anchor is settled whatever the logits say.
+        first: index of the generated token that follows the anchor.
+        choose: the network's own choice from its logits.
+
+    Returns:
+        Nodes of the accepted path, the anchor first; the tokens after the anchor, the last of which is no node: it is
+        the next anchor.
+    """
+    path, won = [0], []
+    while True:
+        token = choose(logits[path[-1]], first + len(won))
+        won.append(token)
+        child = next((i for i, p in enumerate(tree.parents) if p == path[-1] and tree.tokens[i] == token), None)
+        if child is None:
+            return path, won
+        path.append(child)
+
+
+def repeat(history: Sequence[int], length: int, longest: int = 4, shortest: int = 2) -> list[int]:
+    """What followed the last earlier place where the text ended as it ends now: prompt lookup.
+
+    The longest matching ending wins, at most `longest` tokens and at least `shortest`; up to `length` tokens.
+    """
+    text = np.asarray(history, np.int64)
+    for size in range(longest, shortest - 1, -1):
+        if len(text) <= size:
+            continue
+        hits = np.ones(len(text) - size, bool)
+        for i in range(size):
+            hits &= text[i : len(text) - size + i] == text[len(text) - size + i]
+        places = np.flatnonzero(hits)
+        if len(places):
+            start = int(places[-1]) + size
+            return text[start : start + length].tolist()
+    return []

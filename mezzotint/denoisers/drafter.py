@@ -1,0 +1,189 @@
+"""A light block-diffusion drafter that reads the residual stream of a causal network (after DFlash, arXiv 2602.06036).
+
+Rows are of two kinds, numbered by the position t they stand at; row t predicts token t + 2, because token t + 1 is known:
+
+* a *context* row holds what the network thought at t ("taps", the residual stream after a few layers) and token t + 1;
+  it sees earlier context rows;
+* a *block* row holds token t + 1 where it is already decided and a learned [MASK] where it is not, and no taps; it sees
+  the context up to its anchor and, both ways, the rows of its own block.
+
+So the anchor's context row proposes the first token of a draft and the block rows the following ones, all from one pass.
+A small recurrent head then lets each drafted token see the one before it.  Embedding and output head are the frozen ones
+of the causal network, cut to the most frequent ids.
+"""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class DrafterShape:
+    """Sizes; the first seven are those of the causal network."""
+
+    width: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    theta: float
+    eps: float
+    layers: int = 2
+    taps: tuple[int, ...] = (10, 20, 30)
+    """Layers of the causal network after which its residual stream is read."""
+    block: int = 4
+    """Masked rows per anchor in training."""
+    window: int = 128
+    """Context rows that a row sees, itself included."""
+    mixer: int = 1152
+    """Hidden channels of the recurrent head."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DrafterShape":
+        known = {f.name for f in fields(cls)}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight (1910.07467, eq. 4)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
+
+
+class Layer(nn.Module):
+    """Pre-norm attention and SwiGLU, matrices as the native kernels want them: q, k, v in one."""
+
+    def __init__(self, s: DrafterShape) -> None:
+        super().__init__()
+        self.shape = s
+        self.attention_norm, self.mlp_norm = RMSNorm(s.width, s.eps), RMSNorm(s.width, s.eps)
+        self.qkv = nn.Linear(s.width, (s.heads + 2 * s.kv_heads) * s.head_dim, bias=False)
+        self.out = nn.Linear(s.heads * s.head_dim, s.width, bias=False)
+        self.gate = nn.Linear(s.width, s.hidden, bias=False)
+        self.up = nn.Linear(s.width, s.hidden, bias=False)
+        self.down = nn.Linear(s.hidden, s.width, bias=False)
+
+    def forward(self, x: Tensor, rotation: tuple[Tensor, Tensor], sees: Tensor) -> Tensor:
+        s = self.shape
+        rows = self.qkv(self.attention_norm(x)).unflatten(-1, (-1, s.head_dim)).transpose(-2, -3)
+        q, k, v = rows.split([s.heads, s.kv_heads, s.kv_heads], dim=-3)
+        q, k = _rotate(q, rotation), _rotate(k, rotation)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=True)
+        x = x + self.out(mixed.transpose(-2, -3).flatten(-2))
+        y = self.mlp_norm(x)
+        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+
+
+class Drafter(nn.Module):
+    """The trained part of a hybrid.
+
+    Args:
+        shape: sizes.
+        embedding: Float[V, width], the causal network's; frozen and not saved with the drafter.
+        final_norm: Float[width], weight of its last norm; where the drafter's own begins.
+        ids: Long[D], the ids that may be drafted.
+    """
+
+    embedding: Tensor
+    ids: Tensor
+
+    def __init__(self, shape: DrafterShape, embedding: Tensor, final_norm: Tensor, ids: Tensor) -> None:
+        super().__init__()
+        s = self.shape = shape
+        self.register_buffer("embedding", embedding, persistent=False)
+        self.register_buffer("ids", ids)
+        self.register_buffer("head", embedding[ids].contiguous(), persistent=False)
+        self.tap_norms = nn.ModuleList(RMSNorm(s.width, s.eps) for _ in s.taps)
+        self.fuse_taps = nn.Linear(len(s.taps) * s.width, s.width, bias=False)
+        self.fuse_token = nn.Linear(s.width, s.width, bias=False)
+        self.blank = nn.Parameter(torch.zeros(s.width))
+        self.mask = nn.Parameter(torch.zeros(s.width))
+        self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
+        self.norm = RMSNorm(s.width, s.eps)
+        self.mix_in = nn.Linear(3 * s.width, s.mixer, bias=False)
+        self.mix_out = nn.Linear(s.mixer, s.width, bias=False)
+        self._initialise(final_norm)
+
+    @torch.no_grad()
+    def _initialise(self, final_norm: Tensor) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        for layer in self.layers:
+            for last in (layer.out, layer.down):
+                last.weight.mul_(0.3)
+        self.mix_out.weight.zero_()
+        self.norm.weight.copy_(final_norm)
+        nn.init.normal_(self.mask, std=1.0)
+        nn.init.normal_(self.blank, std=0.3)
+
+    def token_part(self, tokens: Tensor) -> Tensor:
+        """Normalised embeddings, Float[..., width]."""
+        return F.rms_norm(self.embedding[tokens], (self.shape.width,), None, self.shape.eps)
+
+    def context_rows(self, taps: Tensor, following: Tensor) -> Tensor:
+        """Float[..., taps, width], Long[...] next tokens -> Float[..., width]."""
+        normed = [norm(taps[..., i, :]) for i, norm in enumerate(self.tap_norms)]
+        return self.fuse_taps(torch.cat(normed, -1)) + self.fuse_token(self.token_part(following))
+
+    def block_rows(self, following: Tensor, known: Tensor) -> Tensor:
+        """Long[...] next tokens, Bool[...] where they are decided -> Float[..., width]."""
+        token = torch.where(known[..., None], self.token_part(following), self.mask)
+        return self.blank + self.fuse_token(token)
+
+    def trunk(self, x: Tensor, positions: Tensor, sees: Tensor) -> Tensor:
+        """Rows Float[B, R, width], Long[B, R], Bool[B, R, R] -> Float[B, R, width]."""
+        rotation = _rotation(positions, self.shape)
+        for layer in self.layers:
+            x = layer(x, rotation, sees[:, None])
+        return x
+
+    def advance(self, rows: Tensor, previous: Tensor, state: Tensor) -> Tensor:
+        """State of the next drafted token: its row, the token drafted before it, and the state that drafted that one.
+
+        Float[..., width], Long[...], Float[..., width] -> Float[..., width].
+        """
+        mixed = torch.cat([self.norm(rows), self.token_part(previous), self.norm(state)], -1)
+        return rows + self.mix_out(F.silu(self.mix_in(mixed)))
+
+    def logits(self, state: Tensor) -> Tensor:
+        """Float[..., width] -> Float[..., D] over `ids`."""
+        return F.linear(self.norm(state), self.head)
+
+
+def sees(positions: Tensor, anchors: Tensor, context: int, window: int) -> Tensor:
+    """Bool[B, R, R]: who sees whom, for `context` context rows followed by block rows.
+
+    Context up to the row's own anchor and inside its window; block rows of the same anchor both ways.
+    """
+    column = torch.arange(positions.shape[1], device=positions.device)
+    is_block = column >= context
+    distance = positions[:, :, None] - positions[:, None, :]
+    to_context = ~is_block & (positions[:, None, :] <= anchors[:, :, None]) & (distance < window)
+    same = is_block[:, None] & is_block & (anchors[:, :, None] == anchors[:, None, :])
+    return to_context | same
+
+
+def _rotation(positions: Tensor, s: DrafterShape) -> tuple[Tensor, Tensor]:
+    rate = s.theta ** (-torch.arange(0, s.head_dim, 2, device=positions.device, dtype=torch.float64) / s.head_dim)
+    angle = (positions[:, None, :, None].double() * rate).float()
+    return angle.cos(), angle.sin()
+
+
+def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding (2104.09864), halves convention."""
+    cosine, sine = rotation
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cosine - b * sine, b * cosine + a * sine], -1)

@@ -1,0 +1,108 @@
+"""A Llama-shaped decoder on the native kernels, straight from the quantised blocks of its checkpoint."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mezzotint.checkpoints import Checkpoint
+from mezzotint.denoisers.native.runtime import BLOCK, Floats, Layer, Linear, Pool, Shape, Stack
+from mezzotint.errors import CheckpointError
+
+
+class NativeUnsupported(CheckpointError):
+    """The checkpoint has parts that the native kernels do not know; the message names one."""
+
+
+class NativeDecoder:
+    """The causal network of a checkpoint with its key/value store; see `denoisers/causal.py` for the calls.
+
+    The output head is the embedding where the checkpoint ties them.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, pool: Pool, capacity: int, lanes: int = 1) -> None:
+        config = checkpoint.config
+        self.pool = pool
+        self.vocab: int = config["vocab_size"]
+        self.width: int = config["hidden_size"]
+        self.capacity = min(capacity, int(config["max_position_embeddings"]))
+        self.eps = float(config["rms_norm_eps"])
+        heads = int(config["num_attention_heads"])
+        shape = Shape(
+            width=self.width,
+            hidden=config["intermediate_size"],
+            layers=config["num_hidden_layers"],
+            heads=heads,
+            kv_heads=config["num_key_value_heads"],
+            head_dim=int(config.get("head_dim") or self.width // heads),
+            capacity=self.capacity,
+            lanes=lanes,
+            eps=self.eps,
+            theta=float(config["rope_theta"]),
+        )
+        unsupported = [n for n in checkpoint.names() if n.endswith(".bias") or "q_norm" in n or "k_norm" in n]
+        if unsupported:
+            raise NativeUnsupported(f"{checkpoint.name}: the native kernels have no {unsupported[0]}: use the torch backend")
+        self.layers = [_layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
+        self.embedding = _linear(checkpoint, ["model.embed_tokens.weight"], eight_bits=True)
+        tied = config.get("tie_word_embeddings", True)
+        self.head = self.embedding if tied else _linear(checkpoint, ["lm_head.weight"], eight_bits=True)
+        self.norm = checkpoint.tensor("model.norm.weight").astype(np.float32)
+        self.stack = Stack(shape, self.layers, pool)
+
+    def length(self, lane: int = 0) -> int:
+        return self.stack.length(lane)
+
+    def truncate(self, length: int, lane: int = 0) -> None:
+        self.stack.truncate(length, lane)
+
+    def commit(self, rows: Sequence[int], lane: int = 0) -> None:
+        self.stack.commit(rows, lane)
+
+    def run(
+        self,
+        tokens: Sequence[int],
+        positions: NDArray[Any],
+        sees: NDArray[Any],
+        lanes: NDArray[Any] | None = None,
+        taps: Sequence[int] = (),
+    ) -> tuple[Floats, Floats]:
+        lanes = np.zeros(len(tokens), np.int32) if lanes is None else lanes
+        return self.stack.run(self.embedding.rows(tokens), positions, sees, lanes, taps)
+
+    def logits(self, hidden: Floats) -> Floats:
+        return self.head.apply(self.pool, hidden, self.norm, self.eps)
+
+
+def _layer(checkpoint: Checkpoint, at: str) -> Layer:
+    attention, mlp = at + "self_attn.", at + "mlp."
+    return Layer(
+        qkv=_linear(checkpoint, [attention + f"{x}_proj.weight" for x in "qkv"]),
+        out=_linear(checkpoint, [attention + "o_proj.weight"]),
+        gate_up=_linear(checkpoint, [mlp + "gate_proj.weight", mlp + "up_proj.weight"], alternate=True),
+        down=_linear(checkpoint, [mlp + "down_proj.weight"]),
+        attention_norm=checkpoint.tensor(at + "input_layernorm.weight").astype(np.float32),
+        mlp_norm=checkpoint.tensor(at + "post_attention_layernorm.weight").astype(np.float32),
+    )
+
+
+def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False, eight_bits: bool = False) -> Linear:
+    """One matrix of several tensors, one below the other, or in turns of 32 rows each."""
+    join = alternated if alternate else np.concatenate
+    found = [checkpoint.blocks(name) for name in names]
+    kinds = {b.kind if b is not None else "" for b in found}
+    if kinds == {"q4_1"} and not eight_bits:
+        blocks = [b for b in found if b is not None]
+        minima = [b.minimum for b in blocks if b.minimum is not None]
+        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), join(minima))
+    if kinds == {"q8_0"}:
+        blocks = [b for b in found if b is not None]
+        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), None)
+    return Linear.from_float(join([checkpoint.tensor(name) for name in names]))
+
+
+def alternated(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Rows of equally shaped arrays in turns of 32: the order that lets one thread make silu(gate) * up."""
+    n, rest = len(parts[0]), parts[0].shape[1:]
+    return np.stack([p.reshape(n // BLOCK, BLOCK, *rest) for p in parts], 1).reshape(len(parts) * n, *rest)

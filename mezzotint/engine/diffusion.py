@@ -1,0 +1,103 @@
+"""Writing by block diffusion: the drafter denoises a block in any order, the causal network reads it and may object.
+
+The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column and
+commits the sure ones (decode/rule.py); these steps are cheap.  One pass of the causal network then settles the block.  With
+`correct`, columns from the first one on that the network finds unlikely are reopened, which bounds the loss of quality.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mezzotint.decode.canvas import Canvas, Span, Step
+from mezzotint.decode.rule import Rule
+from mezzotint.decode.verify import Tree
+from mezzotint.denoisers.causal import Floats
+from mezzotint.engine.modes import Move
+from mezzotint.engine.request import Request
+from mezzotint.engine.session import Session
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Block diffusion; the text is the drafter's, checked by the network."""
+
+    rule: Rule
+    block: int = 6
+    """Columns of the canvas, the anchor included."""
+    correct: bool = True
+    """Reopen columns that the network finds unlikely."""
+    accept: float = 0.3
+    """Least probability of a column, as a share of the network's first choice, that needs no correction."""
+
+    def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+        choose = request.sampling.choose
+        anchor = choose(logits, 0)
+        yield Move((), (), (anchor,), passes=0)
+        written = 1
+        while True:
+            room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
+            tokens, scores = self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written)
+            chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
+            seen = session.verify(chain)
+            kept = self._kept(seen, tokens) if self.correct else len(tokens)
+            session.settle(chain, range(kept + 1))
+            anchor = choose(seen[kept], written + kept)
+            yield Move(tuple(tokens), tuple(scores), (*tokens[:kept], anchor))
+            written += kept + 1
+
+    def denoise(
+        self, session: Session, request: Request, anchor: int, width: int, written: int
+    ) -> tuple[list[int], list[float]]:
+        """Tokens and confidences of the `width` columns after the anchor."""
+        drafter = session.drafter
+        assert drafter is not None
+        state, rows = session.draft(anchor, max(width - 1, 0))
+        if not width:
+            return [], []
+        mask = torch.full((1, width), len(drafter.ids))
+        canvas = Canvas(
+            mask,
+            torch.ones(1, width, dtype=torch.bool),
+            torch.zeros(1, width, dtype=torch.bool),
+            torch.zeros(1, width),
+            torch.full((1, width), -1),
+            torch.tensor([written]),
+            torch.tensor([request.sampling.seed]),
+        )
+        for k in range(width):
+            decided = _ids(canvas, drafter.ids)
+            if k:
+                rows = session.redraft(decided[:-1])
+            raw = self._logits(session, anchor, state, rows, decided)
+            time = torch.tensor([[1 - k / width]])
+            step = Step(Span(torch.tensor([0]), width), torch.tensor([1]), k, time, time - 1 / width)
+            canvas = self.rule(torch.from_numpy(raw)[None], canvas, step, canvas.rng)
+            if not canvas.open.any():
+                break
+        return _ids(canvas, drafter.ids), canvas.score[0].tolist()
+
+    def _logits(self, session: Session, anchor: int, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+        """Float[width, D]; each column sees the token before it, decided or just proposed."""
+        drafter = session.drafter
+        assert drafter is not None
+        out = [drafter.logits(state[None])[0]]
+        for row, before in zip(rows, decided, strict=False):
+            previous = before if before >= 0 else int(drafter.ids[out[-1].argmax()])
+            state = drafter.advance(row[None], [previous], state[None])[0]
+            out.append(drafter.logits(state[None])[0])
+        return np.stack(out)
+
+    def _kept(self, seen: Floats, tokens: Sequence[int]) -> int:
+        """Columns before the first that the network finds unlikely."""
+        chosen = seen[np.arange(len(tokens)), tokens]
+        unlikely = np.flatnonzero(np.exp(chosen - seen[: len(tokens)].max(-1)) < self.accept)
+        return int(unlikely[0]) if len(unlikely) else len(tokens)
+
+
+def _ids(canvas: Canvas, ids: np.ndarray) -> list[int]:
+    """Decided tokens of the canvas as vocabulary ids, -1 where a column is open."""
+    open_, tokens = canvas.open[0].tolist(), canvas.tokens[0].tolist()
+    return [-1 if o else int(ids[t]) for o, t in zip(open_, tokens, strict=True)]

@@ -1,0 +1,75 @@
+"""The one loop: a request in, events out."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+from mezzotint.denoisers.causal import Causal
+from mezzotint.denoisers.drafting import Drafting
+from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
+from mezzotint.engine.modes import Mode, Move
+from mezzotint.engine.request import Request
+from mezzotint.engine.session import Session
+from mezzotint.errors import RequestError
+
+
+class Engine:
+    """Runs requests on one network, one at a time; what a request shares with the one before is not read again."""
+
+    def __init__(self, network: Causal, drafter: Drafting | None, eos: frozenset[int]) -> None:
+        self.session = Session(network, drafter)
+        self.eos = eos
+        self._busy = threading.Lock()
+
+    def stream(self, request: Request, mode: Mode) -> Iterator[Event]:
+        """Events of one request, the last of which is `Finished`.
+
+        Raises:
+            RequestError: the prompt does not fit, or an id is outside the vocabulary.
+        """
+        network = self.session.network
+        if len(request.prompt) >= network.capacity:
+            raise RequestError(
+                f"the prompt has {len(request.prompt)} tokens and the context holds {network.capacity}: shorten the prompt"
+            )
+        if not all(0 <= token < network.vocab for token in request.prompt):
+            raise RequestError(f"the prompt has an id outside the vocabulary of {network.vocab} tokens")
+        with self._busy:
+            yield from self._run(request, mode)
+
+    def _run(self, request: Request, mode: Mode) -> Iterator[Event]:
+        begun = time.perf_counter()
+        logits = self.session.open(request.prompt)
+        yield Started(len(request.prompt), time.perf_counter() - begun)
+        limit = min(request.max_new_tokens, self.session.capacity - len(request.prompt))
+        written = passes = 0
+        first = 0.0
+        for move in mode(self.session, request, logits):
+            passes += move.passes
+            won = _until_end(move.won[: limit - written], self.eos)
+            yield from _canvas(move, won, written)
+            first = first or time.perf_counter() - begun
+            written += len(won)
+            yield Settled(won)
+            if won[-1] in self.eos or written >= limit:
+                reason = "stop" if won[-1] in self.eos else "length"
+                yield Finished(reason, written, time.perf_counter() - begun, passes, first)
+                return
+
+
+def _until_end(tokens: tuple[int, ...], eos: frozenset[int]) -> tuple[int, ...]:
+    end = next((i for i, token in enumerate(tokens) if token in eos), len(tokens))
+    return tokens[: end + 1]
+
+
+def _canvas(move: Move, won: tuple[int, ...], start: int) -> Iterator[Event]:
+    """The draft, and which of its columns were taken back."""
+    if not move.drafted:
+        return
+    columns = tuple(range(start, start + len(move.drafted)))
+    yield Wrote(columns, move.drafted, move.scores, start + max(len(move.drafted), len(won)))
+    kept = 0
+    while kept < min(len(won), len(move.drafted)) and won[kept] == move.drafted[kept]:
+        kept += 1
+    if kept < len(columns):
+        yield Reopened(columns[kept:])

@@ -1,0 +1,125 @@
+"""Three ways to write with a hybrid: one by one, by diffusion, and by diffusion verified.
+
+A mode is a generator over `Move`s; each but the first, which only carries the token that the prompt itself decided, costs
+one pass of the causal network.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mezzotint.decode.verify import Tree, repeat, walk
+from mezzotint.denoisers.causal import Floats
+from mezzotint.denoisers.drafting import Drafting
+from mezzotint.engine.request import Request
+from mezzotint.engine.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What one pass brought."""
+
+    drafted: tuple[int, ...]
+    """The canvas before the pass: tokens from the first unsettled column on."""
+    scores: tuple[float, ...]
+    won: tuple[int, ...]
+    """Tokens that are final now."""
+    passes: int = 1
+
+
+Mode = Callable[[Session, Request, Floats], Iterator[Move]]
+
+
+def ar(session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+    """One token a pass."""
+    token = request.sampling.choose(logits, 0)
+    yield Move((), (), (token,), passes=0)
+    for index in range(1, request.max_new_tokens):
+        single = Tree([token])
+        token = request.sampling.choose(session.verify(single)[0], index)
+        session.settle(single, [0])
+        yield Move((), (), (token,))
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Drafts that the causal network verifies: its own text, with fewer passes."""
+
+    nodes: int = 7
+    """Most drafted tokens in one pass."""
+    gate: float = 0.25
+    """Least chance, by the drafter, of a token worth a row of the pass."""
+    fan: int = 3
+    """Candidates per node."""
+    beam: int = 2
+    """Nodes per depth that are drafted on."""
+    lookup: int = 5
+    """Most tokens drafted by repeating what followed the same words earlier; 0 for none."""
+    trust: float = 0.6
+    """Chance that a repeated token is right, given the one before it is."""
+
+    def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+        choose = request.sampling.choose
+        anchor = choose(logits, 0)
+        yield Move((), (), (anchor,), passes=0)
+        written = 1
+        while True:
+            room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
+            candidates = self.grow(session, anchor, max(room, 0))
+            path, won = walk(session.verify(candidates), candidates, written, choose)
+            session.settle(candidates, path)
+            chain = candidates.best_chain()
+            yield Move(
+                tuple(candidates.tokens[i] for i in chain), tuple(candidates.scores[i] for i in chain), tuple(won)
+            )
+            anchor, written = won[-1], written + len(won)
+
+    def grow(self, session: Session, anchor: int, depth: int) -> Tree:
+        """The drafter's candidates, and what the text itself suggests."""
+        grown = Tree([anchor])
+        if session.drafter is not None:
+            block = min(session.drafter.shape.block, max(depth - 1, 0))
+            state, rows = session.draft(anchor, block)
+            if depth:
+                self._draft(session.drafter, grown, state, rows)
+        at, score = 0, 1.0
+        if self.lookup and depth:
+            for token in repeat([*session.tokens, anchor], min(self.lookup, depth)):
+                score *= self.trust
+                if score < self.gate:
+                    break
+                at = grown.add(token, at, score)
+        return _pruned(grown, self.nodes)
+
+    def _draft(self, drafter: Drafting, grown: Tree, state: Floats, rows: Floats) -> None:
+        front, states = [0], state[None]
+        for depth in range(len(rows) + 1):
+            ids, logp = drafter.top(states, self.fan)
+            found: list[tuple[float, int, int]] = []
+            for i, node in enumerate(front):
+                for token, p in zip(ids[i], np.exp(logp[i]) * grown.scores[node], strict=True):
+                    if p >= self.gate:
+                        found.append((float(p), i, int(token)))
+            found = sorted(found, reverse=True)[: self.nodes]
+            made = [(grown.add(token, front[i], p), i, token) for p, i, token in found]
+            going = made[: self.beam]
+            if not going or depth == len(rows):
+                return
+            before = states[[i for _, i, _ in going]]
+            states = drafter.advance(np.repeat(rows[depth][None], len(going), 0), [t for _, _, t in going], before)
+            front = [node for node, _, _ in going]
+
+
+def _pruned(grown: Tree, nodes: int) -> Tree:
+    """The anchor and the `nodes` likeliest others; parents are never less likely than their children."""
+    if len(grown.tokens) <= nodes + 1:
+        return grown
+    keep = sorted(sorted(range(1, len(grown.tokens)), key=lambda i: (-grown.scores[i], i))[:nodes])
+    place = {0: 0} | {node: i + 1 for i, node in enumerate(keep)}
+    kept = [0, *keep]
+    return Tree(
+        [grown.tokens[i] for i in kept],
+        [-1 if i == 0 else place[grown.parents[i]] for i in kept],
+        [grown.scores[i] for i in kept],
+    )

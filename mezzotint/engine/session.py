@@ -1,0 +1,73 @@
+"""One text in the making: settled tokens in the network's store, taps on their way to the drafter."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from mezzotint.decode.verify import Tree
+from mezzotint.denoisers.causal import Causal, Floats, prefill, tree
+from mezzotint.denoisers.drafting import Drafting
+
+
+class Session:
+    """A causal network, a drafter or none, and what both have read so far."""
+
+    def __init__(self, network: Causal, drafter: Drafting | None) -> None:
+        self.network, self.drafter = network, drafter
+        self.tokens: list[int] = []
+        """Settled tokens; the anchor, chosen but not yet read by the network, is not among them."""
+        self._taps: Floats | None = None
+        self._fresh: Floats | None = None
+
+    @property
+    def capacity(self) -> int:
+        """Most tokens that the network's store holds."""
+        return self.network.capacity
+
+    def open(self, prompt: Sequence[int]) -> Floats:
+        """Read a prompt and return the logits after it, Float[V]; what it shares with the text before is not read again."""
+        shared = 0
+        for old, new in zip(self.tokens, prompt[:-1], strict=False):
+            if old != new:
+                break
+            shared += 1
+        if self.drafter is not None:
+            shared = min(shared, self.drafter.length())
+            self.drafter.truncate(shared)
+        self.network.truncate(shared)
+        hidden, taps = prefill(self.network, prompt[shared:], self._tapped)
+        self.tokens = list(prompt)
+        self._taps = taps
+        return self.network.logits(hidden[-1:])[0]
+
+    def draft(self, anchor: int, block: int, known: Sequence[int] = ()) -> tuple[Floats, Floats]:
+        """Let the drafter read what it has not yet read; state of the first drafted token, and block rows."""
+        assert self.drafter is not None and self._taps is not None
+        following = [*self.tokens[self.drafter.length() + 1 :], anchor]
+        out = self.drafter.read(self._taps, following, block, known)
+        self._taps = self._taps[:0]
+        return out
+
+    def redraft(self, known: Sequence[int]) -> Floats:
+        """Block rows again, with some of the tokens after them decided; -1 where they are not."""
+        assert self.drafter is not None
+        return self.drafter.look(known)
+
+    def verify(self, candidates: Tree) -> Floats:
+        """Logits of every node, Float[n, V], from one pass of the network."""
+        depth, sees = tree(candidates.parents)
+        hidden, self._fresh = self.network.run(candidates.tokens, len(self.tokens) + depth, sees, None, self._tapped)
+        return self.network.logits(hidden)
+
+    def settle(self, candidates: Tree, path: Sequence[int]) -> None:
+        """Keep these nodes of the last pass as the next tokens of the text."""
+        assert self._fresh is not None
+        self.network.commit(path)
+        self.tokens += [candidates.tokens[i] for i in path]
+        if self.drafter is not None:
+            taps = self._fresh[list(path)]
+            self._taps = taps if self._taps is None or not len(self._taps) else np.concatenate([self._taps, taps])
+
+    @property
+    def _tapped(self) -> tuple[int, ...]:
+        return self.drafter.shape.taps if self.drafter is not None else ()

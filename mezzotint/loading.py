@@ -1,0 +1,93 @@
+"""Builds what `api` hands out: networks on a backend, and modes from plain options."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from mezzotint.checkpoints import Checkpoint
+from mezzotint.decode.propose import entropy, likeliest
+from mezzotint.decode.rule import Unmask
+from mezzotint.decode.select import Above, EntropyBound, Factor, Top
+from mezzotint.denoisers.adapter import load_adapter, restored
+from mezzotint.denoisers.causal import Causal
+from mezzotint.denoisers.drafting import Drafting
+from mezzotint.engine.diffusion import Diffusion
+from mezzotint.errors import ConfigError, RequestError
+
+BACKENDS = ("auto", "native", "torch")
+CONTEXT = 4096
+"""Most tokens that a store is made for; memory is taken as it fills."""
+
+
+def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal, Drafting | None, str]:
+    """The causal network, the drafter where one is shipped for this checkpoint, and the name of the backend used."""
+    adapter = shipped(checkpoint)
+    if backend != "torch":
+        from mezzotint.denoisers.native.build import NativeUnavailable
+        from mezzotint.denoisers.native.decoder import NativeDecoder, NativeUnsupported
+        from mezzotint.denoisers.native.drafter import NativeDrafter
+        from mezzotint.denoisers.native.runtime import Pool
+
+        try:
+            network = NativeDecoder(checkpoint, Pool(threads), CONTEXT)
+        except (NativeUnavailable, NativeUnsupported):
+            if backend == "native":
+                raise
+        else:
+            if adapter is None:
+                return network, None, "native"
+            shape, weights, _ = load_adapter(adapter)
+            return network, NativeDrafter(shape, weights, network), "native"
+    return *_eager(checkpoint, adapter, threads), "torch"
+
+
+def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[Causal, Drafting | None]:
+    import torch
+
+    from mezzotint.denoisers.eager import EagerDecoder, EagerDrafter
+    from mezzotint.denoisers.load import load_decoder
+
+    torch.set_num_threads(threads)
+    decoder = load_decoder(checkpoint)
+    network = EagerDecoder(decoder, CONTEXT)
+    if adapter is None:
+        return network, None
+    shape, weights, _ = load_adapter(adapter)
+    return network, EagerDrafter(restored(shape, weights, decoder.embed.weight.detach()))
+
+
+def shipped(checkpoint: Checkpoint) -> Path | None:
+    """The adapter for a checkpoint: beside it, or inside this package under the checkpoint's name."""
+    beside = checkpoint.path / "adapter.safetensors" if checkpoint.path.is_dir() else None
+    if beside is not None and beside.exists():
+        return beside
+    inside = Path(str(resources.files("mezzotint") / "assets" / f"{checkpoint.name}.safetensors"))
+    return inside if inside.exists() else None
+
+
+def diffusion(
+    block: int = 6, rule: str = "threshold", level: float | None = None, correct: bool = True, accept: float = 0.3
+) -> Diffusion:
+    """A mode from plain options; `level` is the rule's number: a probability, a factor, nats, or tokens a step.
+
+    Raises:
+        RequestError: a number out of range.
+        ConfigError: an unknown rule.
+    """
+    if block < 1:
+        raise RequestError(f"cannot write in blocks of {block}: give at least 1")
+    if not 0 <= accept <= 1:
+        raise RequestError(f"cannot accept from {accept} on: give a share from 0 to 1")
+    makers: dict[str, tuple[float, Any]] = {
+        "threshold": (0.9, lambda x: Unmask(likeliest, Above(x))),
+        "factor": (1.0, lambda x: Unmask(likeliest, Factor(x))),
+        "entropy": (0.1, lambda x: Unmask(entropy, EntropyBound(x))),
+        "topk": (2.0, lambda x: Unmask(likeliest, Top(int(x)))),
+    }
+    if rule not in makers:
+        raise ConfigError(f"unknown rule {rule!r}: use {', '.join(makers)}")
+    default, make = makers[rule]
+    number = default if level is None else level
+    if number < 0 or (rule == "threshold" and number > 1) or (rule == "topk" and number < 1):
+        raise RequestError(f"rule {rule} cannot work with {number}")
+    return Diffusion(make(number), block, correct, accept)
