@@ -1,0 +1,99 @@
+"""`mezzotint bench`: how fast and how well, beside other people's engines."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+EVERY = "ar,diffusion,verify,llama.cpp,transformers-bf16,transformers-fp32"
+
+
+def bench(
+    engines: Annotated[
+        str, typer.Option(help="What to measure, separated by commas; what is not installed is left out with a word.")
+    ] = EVERY,
+    model: Annotated[str | None, typer.Option(help="A model; the default one if not given.")] = None,
+    prompts: Annotated[int, typer.Option("--prompts", "-n", help="Held-out chat prompts, at most 71.")] = 60,
+    new_tokens: Annotated[int, typer.Option(help="Most new tokens of an answer.")] = 128,
+    rounds: Annotated[int, typer.Option(help="Turns the prompts are dealt over; engines take turns in each.")] = 10,
+    questions: Annotated[
+        int, typer.Option(help="Short questions scored by exact match, at most 295; 0 for none.")
+    ] = 240,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads of every engine; the physical cores if not given.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the record, every answer included, to this JSON file.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON instead of tables.")] = False,
+    plot: Annotated[Path | None, typer.Option(help="Also draw it, to a .svg or .png file.")] = None,
+) -> None:
+    """Measure speed and quality of the three ways of decoding, beside llama.cpp and transformers.
+
+    Examples:
+
+      mezzotint bench --engines ar,verify --prompts 10 --rounds 2 --questions 0
+
+      mezzotint bench --out bench.json --plot bench.svg
+
+    Every engine runs in a process of its own on the same prompts, greedily, one engine at a time: the prompts are dealt
+    into rounds, and in each round every engine has its turn, so a disturbance hits all alike.  tokens/s is all tokens
+    over all seconds, reading the prompt included.  The tables go to stdout, progress to stderr.  The whole run takes
+    about half an hour on two cores, most of it in transformers; close other programs meanwhile.
+    """
+    from mezzotint.checkpoints import DEFAULT_MODEL
+    from mezzotint.config import from_dict
+    from mezzotint.evaluate.benchmark import Bench
+    from mezzotint.evaluate.machine import physical_cores
+
+    settings = {
+        "model": model or DEFAULT_MODEL,
+        "engines": [name.strip() for name in engines.split(",") if name.strip()],
+        "prompts": prompts,
+        "new_tokens": new_tokens,
+        "rounds": rounds,
+        "questions": questions,
+        "threads": physical_cores() if threads is None else threads,
+    }
+    record = measured(from_dict(Bench, settings), out, plot)
+    if as_json:
+        typer.echo(json.dumps(record, ensure_ascii=False))
+    else:
+        from rich.console import Console
+
+        from mezzotint.evaluate.report import tables
+
+        console = Console()
+        console.print(tables(record))
+
+
+def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, Any]:
+    """Run a `Bench`, with progress on stderr; write the record and the picture where asked."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from mezzotint.evaluate import record
+    from mezzotint.evaluate.benchmark import run
+    from mezzotint.evaluate.plot import check, draw
+
+    if plot is not None:
+        check(plot)
+
+    def save(made: dict[str, Any]) -> None:
+        if out is not None:
+            record.write(out, made)
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=None)
+        made = run(
+            settings,
+            [sys.executable, "-m", "mezzotint.cli.bench_worker"],
+            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+            save,
+        )
+    if plot is not None:
+        draw(made, plot)
+    return made
