@@ -42,7 +42,8 @@ def mdlm(process: Absorbing, times: Times = whole, layout: Layout = Full()) -> F
     schedule, mask_id = process.schedule, process.mask_id
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        nll = -at(subs(raw.float(), x_t, mask_id), x_0)
+        raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+        nll = -at(subs(raw, x_t, mask_id), x_0)
         return nll * (-schedule.dalpha(t) / (1 - schedule.alpha(t)))
 
     never = Ban(torch.arange(process.vocab) == mask_id)

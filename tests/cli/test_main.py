@@ -1,0 +1,107 @@
+"""The command line as a user meets it: quick help, one sentence for a mistake, the right exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TEXT = "the cat sat on the mat. the dog sat on the log.\n"
+SMALL = ["-s", "network.width=16", "-s", "network.layers=1", "-s", "network.heads=2", "-s", "data.length=16"]
+QUICK = [*SMALL, "-s", "data.rows=4", "-s", "sample_steps=4", "-s", "train.max_minutes=null"]
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "mezzotint.cli.main", *arguments]
+
+
+def mezzotint(*arguments, **options):
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "my text.txt"
+    path.write_text(TEXT * 60)
+    return path
+
+
+def test_help_loads_nothing_heavy():
+    script = "import sys; from mezzotint.cli.main import run; run(['--help']); print('torch' in sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert shown.strip().endswith("False")
+    assert all(verb in shown for verb in ("generate", "chat", "models", "train", "recipes", "bench"))
+
+
+def test_version_and_recipes_answer():
+    assert mezzotint("--version").stdout.startswith("mezzotint ")
+    assert "mdlm-text" in json.loads(mezzotint("recipes", "--json").stdout)
+    assert "mdlm-text" in mezzotint("recipes").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "nope"], "no recipe is called 'nope'"),
+        (["train", "mdlm-text"], "--set data.path=my.txt"),
+        (["train", "mdlm-text", "-s", "data.path=missing.txt"], "cannot read the text missing.txt"),
+        (["train", "mdlm-text", "-s", "train.steps=0"], "train.steps: Input should be greater than 0"),
+        (["train", "mdlm-text", "-s", "steps"], "write it as path=value"),
+        (["train"], "Missing argument"),
+        (["paint"], "No such command"),
+    ],
+)
+def test_mistakes_are_a_sentence_and_exit_code_2(arguments, message, tmp_path):
+    result = mezzotint(*arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", "mdlm-text", "-s", f"data.path={text}", *QUICK, "-s", "train.steps=6", "--out", str(out)]
+    result = mezzotint(*arguments, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["steps"] == 6
+    assert "sample 1" in result.stderr
+    record = json.loads((out / "run.json").read_text())
+    assert record["recipe"] == "mdlm-text"
+    assert record["config"]["data"]["path"] == str(text)
+    assert {"command", "git", "machine", "torch", "version"} <= record["sessions"][0].keys()
+    assert (out / "export" / "model.safetensors").exists()
+
+    again = mezzotint(*arguments)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    longer = mezzotint("train", str(out), "--resume", "-s", "train.steps=8", "--json")
+    assert json.loads(longer.stdout)["steps"] == 8
+    assert len(json.loads((out / "run.json").read_text())["sessions"]) == 2
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(text, tmp_path):
+    out = tmp_path / "run"
+    endless = ["train", "mdlm-text", "-s", f"data.path={text}", *QUICK, "-s", "train.steps=1000000"]
+    process = subprocess.Popen(command(*endless, "--out", str(out)), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "go on with --resume" in errors
+    assert len(list((out / "checkpoints").glob("step-*"))) == 1
+
+
+def test_a_closed_pipe_ends_quietly():
+    read, written = os.pipe()
+    os.close(read)
+    result = subprocess.run(command("recipes"), stdout=written, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(written)
+    assert result.stderr == ""
+    assert result.returncode == 141
