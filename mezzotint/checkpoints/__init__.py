@@ -2,7 +2,7 @@
 
 from mezzotint.checkpoints.base import Blocks, Checkpoint, Tensor, TokenizerSpec
 from mezzotint.checkpoints.catalogue import DEFAULT_MODEL, Entry, list_models, pull, where
-from mezzotint.checkpoints.open import open_checkpoint
+from mezzotint.checkpoints.open import is_hub_id, open_checkpoint
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -11,6 +11,7 @@ __all__ = [
     "Entry",
     "Tensor",
     "TokenizerSpec",
+    "is_hub_id",
     "list_models",
     "open_checkpoint",
     "pull",

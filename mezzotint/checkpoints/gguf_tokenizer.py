@@ -52,7 +52,8 @@ def tokenizer_spec(path: Path, metadata: dict[str, Any]) -> TokenizerSpec:
         known = ", ".join(PRE_TOKENIZERS)
         raise CheckpointError(
             f"{path} has a tokenizer of type {entry('model')!r} with pre-tokenizer {entry('pre')!r}: only "
-            f"byte-level BPE (gpt2) with {known} can be read from a GGUF file; open the model's folder with its tokenizer.json instead"
+            f"byte-level BPE (gpt2) with {known} can be read from a GGUF file; open the model's "
+            "folder with its tokenizer.json instead"
         )
     kinds = entry("token_type") or [1] * len(tokens)
     ids = {token: index for index, token in enumerate(tokens)}

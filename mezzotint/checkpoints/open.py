@@ -8,6 +8,7 @@ from mezzotint.checkpoints.base import Checkpoint
 from mezzotint.errors import CheckpointError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FILES = (".gguf", ".safetensors")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
 
 
@@ -33,14 +34,21 @@ def open_checkpoint(ref: str | Path, *, offline: bool = True) -> Checkpoint:
         from mezzotint.checkpoints.gguf_model import open_gguf
 
         return open_gguf(path, path.stem)
-    if isinstance(ref, str) and HUB_ID.fullmatch(ref) and path.suffix not in (".gguf", ".safetensors"):
+    if isinstance(ref, str) and is_hub_id(ref):
         return _from_hub(ref, offline)
-    if path.suffix in (".gguf", ".safetensors") or len(path.parts) > 1:
+    if path.suffix in FILES or "/" in str(ref):
         raise CheckpointError(
             f"there is no file or folder {path}: check the path, or name one of `mezzotint models list`"
         )
     catalogue.find(str(ref))
     raise AssertionError("find() raises for names outside the catalogue")
+
+
+def is_hub_id(ref: str) -> bool:
+    """Whether a reference reads as `owner/name` on the hub, and is nothing on this disk."""
+    return (
+        bool(HUB_ID.fullmatch(ref)) and not ref.startswith(".") and not ref.endswith(FILES) and not Path(ref).exists()
+    )
 
 
 def _catalogued(entry: catalogue.Entry) -> Checkpoint:
@@ -68,10 +76,16 @@ def _from_hub(ref: str, offline: bool) -> Checkpoint:
         folder = snapshot_download(ref, allow_patterns=HUB_FILES, local_files_only=offline)
     except Exception as error:  # the hub client raises its own, requests', httpx' and the system's errors
         same = next((entry.name for entry in catalogue.CATALOGUE.values() if entry.source == ref), None)
-        hint = f"use the catalogue's {same}, " if same else ""
-        state = "is not in the hub's local cache" if offline else f"could not be fetched ({type(error).__name__})"
-        wanted = "allow the network, " if offline else "check the network and the name, "
-        raise CheckpointError(f"{ref} {state}: {hint}{wanted}or pass a local folder") from error
+        hint = f"use {same} from the catalogue, " if same else ""
+        if offline:
+            raise CheckpointError(
+                f"{ref} is not in the hub's local cache: {hint}run `mezzotint models pull {ref}` with a network, "
+                "or pass a local folder"
+            ) from error
+        raise CheckpointError(
+            f"{ref} could not be fetched ({type(error).__name__}): {hint}check the network and the name, "
+            "or pass a local folder"
+        ) from error
     from mezzotint.checkpoints.folder import open_folder
 
     return open_folder(Path(folder), ref)

@@ -50,7 +50,7 @@ class Tokenizer:
         return bool(self._template.source)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text, nothing added.
+        """Ids of plain text, nothing added; bytes the vocabulary has no token for are dropped.
 
         Raises:
             RequestError: the text holds lone surrogates, as undecodable input bytes become.
