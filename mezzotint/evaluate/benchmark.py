@@ -5,7 +5,6 @@ What comes out is one record of plain values; `report.py` prints it and `plot.py
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from mezzotint.checkpoints import Checkpoint, open_checkpoint
@@ -20,6 +19,10 @@ from mezzotint.evaluate.worker import EngineFailed, Worker
 
 WARM_UP = 32
 """New tokens of the uncounted answers after loading."""
+GREETING = [{"role": "user", "content": "Hello, are you ready?"}]
+"""The uncounted prompt; not one of the measured ones."""
+QUICK = 10.0
+"""Engines that start in fewer seconds are started twice, and the second time counts: their files come from memory."""
 
 Tell = Callable[[str, int, int], None]
 """Progress: (what is being done, units done, units in all)."""
@@ -45,7 +48,11 @@ def run(bench: Bench, command: Sequence[str], tell: Tell, save: Save) -> dict[st
     tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
     chosen = prompts(bench.prompts)
     tasks = {p.id: Task(p.messages, tokenizer.chat(list(p.messages)), bench.new_tokens) for p in chosen}
-    raced = Raced(bench, chosen, questions(bench.questions), tasks)
+    greeting = Task(GREETING, tokenizer.chat(GREETING), WARM_UP)
+    raced = Raced(bench, chosen, questions(bench.questions), tasks, greeting)
+    for question in raced.questions:
+        turn = [{"role": "user", "content": question.question}]
+        raced.asked[question.id] = Task(turn, tokenizer.chat(turn), bench.question_tokens)
     steps = len(bench.engines) * (1 + len(chosen) + len(raced.questions))
     with contextlib.ExitStack() as stack:
         workers = _load(raced, checkpoint, command, lambda what, done: tell(what, done, steps), stack)
@@ -58,7 +65,7 @@ def run(bench: Bench, command: Sequence[str], tell: Tell, save: Save) -> dict[st
                 saved = number
             at += 1
             tell(what, at, steps)
-        for what in _question(raced, workers, tokenizer):
+        for what in _question(raced, workers):
             at += 1
             tell(what, at, steps)
     tell("judging the answers", steps, steps)
@@ -76,19 +83,20 @@ def _load(
     tell: Callable[[str, int], None],
     stack: contextlib.ExitStack,
 ) -> dict[str, Worker]:
-    """Every engine that comes up, loaded twice: the second time, files come from memory, and that is what is used."""
+    """Every engine that comes up, warmed up."""
     bench, workers = raced.bench, {}
-    context = max(len(task.ids) for task in raced.tasks.values()) + max(bench.new_tokens, bench.question_tokens) + 256
+    context = max(len(t.ids) + t.limit for t in (*raced.tasks.values(), *raced.asked.values(), raced.greeting))
     start = Start(checkpoint.path, bench.model, bench.threads, checkpoint.tokenizer.eos_ids, context)
     for number, name in enumerate(bench.engines):
         tell(f"loading {name}", number)
         try:
-            with contextlib.closing(Worker(command, name, start)) as first:
-                first_seconds = first.start_seconds
             worker = stack.enter_context(contextlib.closing(Worker(command, name, start)))
-            warm_up = replace(next(iter(raced.tasks.values())), limit=min(WARM_UP, bench.new_tokens))
+            first_seconds = worker.start_seconds
+            if first_seconds < QUICK:
+                worker.close()
+                worker = stack.enter_context(contextlib.closing(Worker(command, name, start)))
             for _ in range(2):
-                worker.write(warm_up)
+                worker.write(raced.greeting)
         except EngineFailed as failure:
             raced.missing[name] = str(failure)
             continue
@@ -110,7 +118,7 @@ def _race(raced: Raced, workers: dict[str, Worker]) -> Iterator[tuple[int, str]]
     for number, hand in enumerate(hands):
         for name in turned(list(workers), number):
             try:
-                for timing in measure(workers[name].write, hand, number):
+                for timing in measure(workers[name].write, hand, number, raced.greeting):
                     raced.timings[name].append(timing)
                     yield number, f"round {number + 1} of {len(hands)}: {name}"
             except EngineFailed as failure:
@@ -122,13 +130,11 @@ def _race(raced: Raced, workers: dict[str, Worker]) -> Iterator[tuple[int, str]]
             _drop(raced, workers, name, failure)
 
 
-def _question(raced: Raced, workers: dict[str, Worker], tokenizer: Tokenizer) -> Iterator[str]:
+def _question(raced: Raced, workers: dict[str, Worker]) -> Iterator[str]:
     """Every question to every engine, untimed; yields what was done after each answer."""
-    asked = [(q.id, [{"role": "user", "content": q.question}]) for q in raced.questions]
-    tasks = {name: Task(turn, tokenizer.chat(turn), raced.bench.question_tokens) for name, turn in asked}
     for name, worker in list(workers.items()):
         try:
-            for question, task in tasks.items():
+            for question, task in raced.asked.items():
                 raced.replies[name][question] = worker.write(task).tokens
                 yield f"questions: {name}"
         except EngineFailed as failure:

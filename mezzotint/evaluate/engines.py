@@ -69,6 +69,8 @@ class Transformers:
 
     def __init__(self, start: Start, dtype: str) -> None:
         _need("transformers", "transformers")
+        if start.model.is_file():
+            _need("accelerate", "accelerate, with which transformers reads .gguf files,")
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
@@ -132,16 +134,17 @@ class LlamaCpp:
         )
         self._logits = llama_cpp.llama_get_logits_ith
         self._eos = frozenset(start.eos)
+        self._read: list[int] = []
         self.about = {"library": f"llama-cpp-python {version('llama-cpp-python')}", "weights": "as stored"}
 
     def write(self, task: Task) -> Written:
-        """Prompt in one batch, then token by token."""
+        """Prompt in one batch, without what it shares with the text before, as its own `generate` does; then tokens."""
         import numpy as np
 
         began = time.perf_counter()
         llama, tokens, first = self._llama, [], 0.0
-        llama.reset()
-        llama.eval(list(task.ids))
+        llama.n_tokens = shared_prefix(self._read, task.ids[:-1])
+        llama.eval(list(task.ids[llama.n_tokens :]))
         while True:
             row = np.ctypeslib.as_array(self._logits(llama.ctx, -1), shape=(llama.n_vocab(),))
             tokens.append(int(row.argmax()))
@@ -149,7 +152,16 @@ class LlamaCpp:
             if len(tokens) == task.limit or tokens[-1] in self._eos:
                 break
             llama.eval(tokens[-1:])
+        self._read = [*task.ids, *tokens[:-1]]
         return Written(tokens, len(tokens) - 1, time.perf_counter() - began, first - began)
+
+
+def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
+    """Number of tokens that both begin with."""
+    same = 0
+    while same < min(len(left), len(right)) and left[same] == right[same]:
+        same += 1
+    return same
 
 
 def _need(module: str, package: str) -> None:
@@ -157,4 +169,4 @@ def _need(module: str, package: str) -> None:
     from importlib.util import find_spec
 
     if find_spec(module) is None:
-        raise ConfigError(f"{package} is not installed, so it is left out: pip install 'mezzotint[bench]' adds it")
+        raise ConfigError(f"{package} is not installed: pip install 'mezzotint[bench]' adds it")

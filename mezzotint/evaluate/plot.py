@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.errors import ConfigError
+from mezzotint.evaluate.report import counted
 
 OURS_COLOUR, OTHERS_COLOUR, INK = "#c2410c", "#a8a29e", "#292524"
 LABELS = {
@@ -54,7 +55,7 @@ def draw(record: dict[str, Any], path: Path) -> None:
     settings, machine = record["settings"], record["machine"]
     figure.suptitle(
         f"{settings['model']}, {settings['prompts']} chat prompts, {settings['new_tokens']} new tokens, "
-        f"{settings['threads']} threads of {machine['cpu']}",
+        f"{counted(settings['threads'], 'thread')} of {machine['cpu']}",
         fontsize=10,
         color=INK,
     )

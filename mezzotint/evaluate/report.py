@@ -25,14 +25,19 @@ def tables(record: dict[str, Any]) -> RenderableType:
     return Group(*parts)
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def _speed(record: dict[str, Any]) -> Table:
     settings, machine = record["settings"], record["machine"]
     table = Table(
         title=f"{settings['model']}: {settings['prompts']} prompts, up to {settings['new_tokens']} new tokens, "
-        f"{settings['threads']} threads of {machine['cpu']}",
+        f"{counted(settings['threads'], 'thread')} of {machine['cpu']}",
         title_justify="left",
     )
-    for column in ("engine", "tokens/s", "95 %", "tokens/forward", "first token ms", "load s", "memory MB"):
+    for column in ("engine", "tok/s", "95 %", "tok/fwd", "first ms", "load s", "MB"):
         table.add_column(column, justify="left" if column == "engine" else "right")
     for name, engine in record["engines"].items():
         speed, load = engine["speed"], engine["load"]
@@ -52,17 +57,11 @@ def _speed(record: dict[str, Any]) -> Table:
 
 def _quality(record: dict[str, Any]) -> Table:
     reference = next(iter(record["engines"].values()))["quality"]["agreement"]["reference"]
-    table = Table(title="quality of the same answers", title_justify="left")
-    columns = (
-        "engine",
-        f"same as {reference}",
-        "same prefix",
-        "log p/token",
-        "rep-4",
-        "entropy",
-        "exact match",
-        "95 %",
+    table = Table(
+        title=f"quality of the same answers (=: identical to {reference}; prefix: share before they differ)",
+        title_justify="left",
     )
+    columns = ("engine", "=", "prefix", "log p", "rep-4", "entropy", "exact", "95 %")
     for column in columns:
         table.add_column(column, justify="left" if column == "engine" else "right")
     for name, engine in record["engines"].items():

@@ -46,6 +46,10 @@ class Raced:
     questions: list[Question]
     tasks: dict[str, Task]
     """By id of the prompt."""
+    greeting: Task
+    """What engines warm up with."""
+    asked: dict[str, Task] = field(default_factory=dict)
+    """By id of the question."""
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
     timings: dict[str, list[Timing]] = field(default_factory=dict)
     replies: dict[str, dict[str, list[int]]] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 The prompts are dealt into rounds.  In every round each engine answers that round's prompts, one engine after the other,
 each beginning with a few tokens that do not count; the order turns by one from round to round.  Ratios of engines are
-taken within a round and their median is reported.  Tokens count up to and including the first end token.
+taken within a round and their median is reported.  Tokens count up to and including the first end token.  An engine that
+keeps what a prompt shares with the one before (here: the model's standing system message) may do so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -42,15 +43,16 @@ def turned(items: Sequence[T], by: int) -> list[T]:
     return [*items[by:], *items[:by]]
 
 
-def measure(write: Write, hand: Sequence[tuple[str, Task]], number: int) -> Iterator[Timing]:
-    """One engine's turn: a touch, then every prompt of the hand.
+def measure(write: Write, hand: Sequence[tuple[str, Task]], number: int, touch: Task) -> Iterator[Timing]:
+    """One engine's turn: the uncounted `touch`, then every prompt of the hand.
 
     Args:
         write: the engine.
         hand: (id, prompt) pairs.
         number: the round.
+        touch: a prompt that is not measured, because engines may keep what they have read of the prompt before.
     """
-    write(replace(hand[0][1], limit=min(TOUCH, hand[0][1].limit)))
+    write(replace(touch, limit=TOUCH))
     for name, task in hand:
         yield Timing(name, number, len(task.ids), write(task))
 

@@ -48,7 +48,11 @@ class Worker:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment
         )
-        ready = self._ask({"do": "load", "engine": name, "start": {**asdict(start), "model": str(start.model)}})
+        try:
+            ready = self._ask({"do": "load", "engine": name, "start": {**asdict(start), "model": str(start.model)}})
+        except BaseException:
+            self.close()
+            raise
         self.about: dict[str, Any] = ready["about"]
         self.load_seconds: float = ready["seconds"]
         """Importing its libraries and loading the weights."""
@@ -66,7 +70,9 @@ class Worker:
         return self._ask({"do": "peak"})["peak"]
 
     def close(self) -> None:
-        """End the process, however it is doing."""
+        """End the process, however it is doing; once more does nothing."""
+        if self._errors.closed:
+            return
         if self._process.poll() is None:
             self._process.kill()
         self._process.communicate()
