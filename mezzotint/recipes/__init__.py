@@ -40,6 +40,8 @@ class Entry:
 
 
 RECIPES = {
+    "smollm2-hybrid": Entry("hybrid:smollm2_hybrid", "the default model's diffusion adapter, on two CPU cores"),
+    "smollm2-hybrid-gpu": Entry("hybrid:smollm2_hybrid_gpu", "the same on one large GPU: longer drafts, more answers"),
     "mdlm-text": Entry("mdlm_text:mdlm_text", "masked diffusion from scratch on a text file of yours, by characters"),
 }
 

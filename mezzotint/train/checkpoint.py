@@ -103,10 +103,11 @@ def load(
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
-            entries = {key: moments[f"{key}.{name}"] for key in ("exp_avg", "exp_avg_sq") if f"{key}.{name}" in moments}
-            if entries:
-                step = moments[f"step.{name}"].to(parameter.device)
-                optimizer.state[parameter] = {k: v.to(parameter.device) for k, v in entries.items()} | {"step": step}
+            keys = [key.removesuffix(f".{name}") for key in moments if key.endswith(f".{name}")]
+            # of "weight" and "tap.weight" both end so: the key itself has no dot
+            state_of = {key: moments[f"{key}.{name}"].to(parameter.device) for key in keys if "." not in key}
+            if state_of:
+                optimizer.state[parameter] = state_of
     if average is not None:
         average.weights = {name: averaged[name].to(p.device) for name, p in parameters.items()}
         average.updates = state["average_updates"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from mezzotint.config import config
 from mezzotint.objectives.base import Objective
-from mezzotint.train.optim import Optim
+from mezzotint.train.optim import AnyOptim, Optim
 
 
 class Data(Protocol):
@@ -48,7 +48,7 @@ class Train:
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after this much wall-clock time; the learning rate follows the larger used share of the two budgets."""
     seed: int = Field(default=0, ge=0)
-    optim: Optim = Optim()
+    optim: AnyOptim = Optim()
     accumulate: int = Field(default=1, gt=0)
     """Micro-batches per optimiser step."""
     clip: float | None = Field(default=1.0, gt=0)
