@@ -45,7 +45,7 @@ $(STAMPS)/self: pyproject.toml $(STAMPS)/packages
 	@touch $@
 
 # without a compiler the portable path answers, only slower
-$(STAMPS)/native: $(wildcard mezzotint/denoisers/native/*.cpp mezzotint/denoisers/native/*.h mezzotint/denoisers/native/*.py) $(STAMPS)/self
+$(STAMPS)/native: $(wildcard mezzotint/denoisers/native/*.cpp mezzotint/denoisers/native/*.hpp mezzotint/denoisers/native/*.py) $(STAMPS)/self
 	$(BIN)/python -m mezzotint.denoisers.native.build || echo 'the native kernels could not be built: going on without them' >&2
 	@touch $@
 
