@@ -90,7 +90,7 @@ class Conversation:
             self._make_room()
             # another seed for every turn, or the same question would always be answered alike
             options = replace(self._settings, seed=(self._settings.seed + self._turn) % 2**63).writing()
-            events = self._model.stream(self._prompt(), **options)
+            events = self._model.stream(self.prompt(), **options)
             display = open_display(self._model.tokenizer, self._live)
         except BaseException:
             self._messages.pop()
@@ -143,7 +143,8 @@ class Conversation:
         self._settings = changed
         _note(f"from now on by {mode}")
 
-    def _prompt(self) -> list[dict[str, str]]:
+    def prompt(self) -> list[dict[str, str]]:
+        """The messages that the next answer will see."""
         return [*([{"role": "system", "content": self._system}] if self._system else []), *self._messages]
 
     def _make_room(self) -> None:
@@ -151,7 +152,7 @@ class Conversation:
         context = self._model.context
         room = min(self._settings.max_new_tokens, context // 2)
         dropped = 0
-        while len(self._messages) > 2 and len(self._model.tokenizer.chat(self._prompt())) + room > context:
+        while len(self._messages) > 2 and len(self._model.tokenizer.chat(self.prompt())) + room > context:
             del self._messages[:2]
             dropped += 1
         if dropped:

@@ -8,7 +8,7 @@ last few rows are painted again, and of those only the ones that differ.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, TextIO
 
@@ -85,9 +85,9 @@ class Stream:
             self._write(self._decoder.push(event.tokens))
 
     def close(self) -> None:
-        """Write the rest and end the line."""
+        """Write the rest and end the line, if anything was written."""
         self._write(self._decoder.flush())
-        if not self.text.endswith("\n"):
+        if self._parts and not self._parts[-1].endswith("\n"):
             self._out.write("\n")
         self._out.flush()
 
@@ -304,14 +304,20 @@ def play(events: Iterable[Event], display: Display) -> Finished | None:
             if isinstance(event, Finished):
                 finished = event
     finally:
+        # an interrupted engine must let go of the model before anything else asks it
+        if isinstance(events, Generator):
+            events.close()
         display.close()
     return finished
 
 
 def summary(finished: Finished) -> str:
-    """One line: tokens, seconds, tokens/s, tokens per forward."""
+    """One line: tokens, seconds, tokens/s, tokens per forward.
+
+    The first token comes from reading the prompt, so the passes after it share the others.
+    """
     rate = finished.tokens / finished.seconds if finished.seconds > 0 else 0.0
-    per_forward = finished.tokens / max(finished.forwards, 1)
+    per_forward = (finished.tokens - 1) / finished.forwards if finished.forwards else finished.tokens
     cut = ", cut at the token limit" if finished.reason == "length" else ""
     return (
         f"{finished.tokens} tokens, {finished.seconds:.2f} s, {rate:.1f} tokens/s, "

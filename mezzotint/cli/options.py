@@ -56,7 +56,7 @@ class Settings:
         str | None, typer.Option(metavar="TEXT", help="How the model should behave.", rich_help_panel=_WRITING)
     ] = None
     block: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens per block (8).", rich_help_panel=_DIFFUSION)
+        int | None, typer.Option(metavar="N", help="Tokens per block (6).", rich_help_panel=_DIFFUSION)
     ] = None
     rule: Annotated[
         str | None,

@@ -142,6 +142,6 @@ def test_a_stream_never_writes_half_a_character(tokenizer):
 
 
 def test_the_closing_line_has_all_four_numbers():
-    line = live.summary(Finished("length", 96, 0.8, 40, 0.05))
-    assert line == "96 tokens, 0.80 s, 120.0 tokens/s, 2.40 tokens per forward, cut at the token limit"
+    line = live.summary(Finished("length", 97, 0.8, 40, 0.05))
+    assert line == "97 tokens, 0.80 s, 121.2 tokens/s, 2.40 tokens per forward, cut at the token limit"
     assert live.summary(Finished("stop", 0, 0.0, 0, 0.0)).startswith("0 tokens, 0.00 s, 0.0 tokens/s")
