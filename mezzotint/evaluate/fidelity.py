@@ -106,7 +106,7 @@ def causal_logits(network: Causal) -> Logits:
     def logits(tokens: Sequence[int]) -> Floats:
         network.truncate(0)
         hidden, _ = prefill(network, tokens)
-        return np.concatenate([network.logits(hidden[at : at + ROWS]) for at in range(0, len(hidden), ROWS)])
+        return np.concatenate([network.logits(hidden[at : at + ROWS]).copy() for at in range(0, len(hidden), ROWS)])
 
     return logits
 

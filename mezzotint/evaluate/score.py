@@ -6,6 +6,7 @@ the question's `score`:
     word    an accepted answer stands in the line as whole words
     number  the last number of the line, or number word up to twenty, is accepted ("2 + 3 = 5" answers 5)
     choice  the first of the offered options that stands in the line is accepted
+    letter  the last word of one letter is accepted
     exact   the line, without final punctuation and surrounding quotes, is an accepted answer
 
 A right answer in the second line, a hedge ("yes and no" is a yes) or a synonym nobody thought of are not made good.
@@ -29,7 +30,7 @@ class Question:
 
     id: str
     kind: str
-    score: Literal["word", "number", "choice", "exact"]
+    score: Literal["word", "number", "choice", "letter", "exact"]
     question: str
     answers: tuple[str, ...]
     options: tuple[str, ...] = ()
@@ -47,6 +48,8 @@ def right(question: Question, answer: str) -> bool:
     if question.score == "choice":
         found = {option: at for option in map(tidy, question.options) if (at := _position(line, option)) is not None}
         return bool(found) and min(found, key=lambda option: found[option]) in accepted
+    if question.score == "letter":
+        return [w for w in words(line) if len(w) == 1][-1:] in [[a] for a in accepted]
     return _bare(line) in [_bare(a) for a in accepted]
 
 

@@ -2,8 +2,8 @@
 
 The prompts are dealt into rounds.  In every round each engine answers that round's prompts, one engine after the other,
 each beginning with a few tokens that do not count; the order turns by one from round to round.  Ratios of engines are
-taken within a round and their median is reported.  Tokens count up to and including the first end token.  An engine that
-keeps what a prompt shares with the one before (here: the model's standing system message) may do so.
+taken within a round and their median is reported.  Tokens count up to and including the first end token.  An engine
+that keeps what a prompt shares with the one before (here: the model's standing system message) may do so.
 """
 
 from collections.abc import Callable, Iterator, Sequence
