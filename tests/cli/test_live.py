@@ -11,6 +11,7 @@ from terminal import Terminal
 
 from mezzotint.cli import live
 from mezzotint.cli.layout import lay_out
+from mezzotint.cli.painter import GRAIN
 from mezzotint.engine.events import Finished, Settled, Started, Wrote
 
 TEXT = (
@@ -88,7 +89,7 @@ def test_noise_moves_drafts_are_coloured_and_settled_text_is_plain(tokenizer):
     first = screen.terminal.text()[0]
     assert first.startswith("Hi ")
     assert first[4:].strip("!")
-    assert all(c in live.GRAIN or c in " !" for c in first[2:])
+    assert all(c in GRAIN or c in " !" for c in first[2:])
     frame = screen.getvalue()
     assert "\x1b[38;2;208;138;60mH" in frame
     assert "\x1b[2;38;2;138;109;92mi" in frame
