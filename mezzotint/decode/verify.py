@@ -1,9 +1,9 @@
 """Lossless self-speculation: grow a tree of drafts, verify all of it in one causal pass, keep what the network says.
 
 The tree is deterministic, so at every node the network's own choice (its argmax, or its sample with the noise of that
-position) decides alone: if a child carries it, the walk goes on there, else it becomes the next anchor.  That is rejection
-sampling against a one-point proposal (arXiv 2211.17192, sec. 2.3): the text has exactly the network's own distribution, and
-with noise keyed by position it is the very text that one-by-one decoding writes.
+position) decides alone: if a child carries it, the walk goes on there, else it becomes the next anchor.  That is
+rejection sampling against a one-point proposal (arXiv 2211.17192, sec. 2.3): the text has exactly the network's own
+distribution, and with noise keyed by position it is the very text that one-by-one decoding writes.
 """
 
 from collections.abc import Callable, Sequence

@@ -41,7 +41,11 @@ class Drafting(Protocol):
         ...
 
     def look(self, known: Sequence[int]) -> Floats:
-        """Block rows after the settled context, Float[len(known), width]; known[i] is the decided token after row i, or -1."""
+        """Block rows after the settled context, Float[len(known), width].
+
+        Args:
+            known: the decided token after each row, or -1.
+        """
         ...
 
     def advance(self, rows: Floats, previous: Sequence[int], state: Floats) -> Floats:

@@ -30,7 +30,8 @@ class Engine:
         network = self.session.network
         if len(request.prompt) >= network.capacity:
             raise RequestError(
-                f"the prompt has {len(request.prompt)} tokens and the context holds {network.capacity}: shorten the prompt"
+                f"the prompt has {len(request.prompt)} tokens and the context holds {network.capacity}: "
+                "shorten the prompt"
             )
         if not all(0 <= token < network.vocab for token in request.prompt):
             raise RequestError(f"the prompt has an id outside the vocabulary of {network.vocab} tokens")

@@ -1,7 +1,7 @@
 """What a running request tells its listeners.
 
-Columns count from the first generated token (0 = first token of the answer).  A listener can paint the whole canvas from
-`Wrote` and `Reopened`; a listener that only wants final text needs `Settled`, whose tokens never change again.
+Columns count from the first generated token (0 = first token of the answer).  A listener can paint the whole canvas
+from `Wrote` and `Reopened`; one that only wants final text needs `Settled`, whose tokens never change again.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Three ways to write with a hybrid: one by one, by diffusion, and by diffusion verified.
 
-A mode is a generator over `Move`s; each but the first, which only carries the token that the prompt itself decided, costs
-one pass of the causal network.
+A mode is a generator over `Move`s; each but the first, which only carries the token that the prompt itself decided,
+costs one pass of the causal network.
 """
 
 from collections.abc import Callable, Iterator

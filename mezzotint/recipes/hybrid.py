@@ -1,4 +1,4 @@
-"""The diffusion adapter of the default model: its own answers, its own thoughts, and a small drafter that learns both."""
+"""The diffusion adapter of the default model: its own answers and thoughts, and a small drafter that learns both."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +97,9 @@ class Hybrid:
 def smollm2_hybrid() -> Hybrid:
     """An hour of two cores."""
     optim = Orthogonal(shape=Cosine(warmup=0.02, floor=0.02))
-    return Hybrid(train=Train(steps=None, max_minutes=60.0, optim=optim, eval_every=200, log_every=10, save_minutes=4.0))
+    return Hybrid(
+        train=Train(steps=None, max_minutes=60.0, optim=optim, eval_every=200, log_every=10, save_minutes=4.0)
+    )
 
 
 def smollm2_hybrid_gpu() -> Hybrid:
