@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mezzotint.checkpoints import DEFAULT_MODEL
 from mezzotint.cli.generate import generate
 from mezzotint.cli.options import LEVELS, Settings
 from mezzotint.errors import MezzotintError
@@ -89,6 +90,10 @@ def test_only_what_was_given_is_passed_on(given, options):
     settings.check()
     always = {"mode": settings.mode, "max_new_tokens": 256, "temperature": 0.0, "top_p": 1.0, "seed": 0}
     assert settings.writing() == always | options
+
+
+def test_the_default_model_is_the_one_that_the_cache_knows():
+    assert Settings().model == DEFAULT_MODEL
 
 
 def test_every_setting_is_an_option_of_the_commands():
