@@ -1,7 +1,7 @@
 """The shipped part of a hybrid on disk: a drafter's weights in eight bits, and what they belong to.
 
-One safetensors file.  Matrices are stored as int8 with one float16 scale per 32 inputs (`name`, `name.scale`), the rest as
-float16, `ids` as int32.  The metadata holds the sizes and the name of the causal network.
+One safetensors file.  Matrices are stored as int8 with one float16 scale per 32 inputs (`name`, `name.scale`), the
+rest as float16, `ids` as int32.  The metadata holds the sizes and the name of the causal network.
 """
 
 import json
@@ -54,23 +54,34 @@ def load_adapter(path: Path) -> tuple[DrafterShape, dict[str, NDArray[Any]], dic
         raise CheckpointError(f"cannot read the adapter {path}: {error}") from error
     if metadata.get("format") != "mezzotint-drafter-1":
         raise CheckpointError(f"{path} is no drafter of mezzotint: its metadata has no format mezzotint-drafter-1")
-    arrays: dict[str, NDArray[Any]] = {}
-    for name, value in raw.items():
-        if name.endswith(".scale"):
-            continue
-        if value.dtype == np.int8:
-            scale = raw[name + ".scale"].astype(np.float32)
-            value = (value.reshape(len(value), -1, BLOCK).astype(np.float32) * scale[..., None]).reshape(value.shape)
-        arrays[name] = value if name == "ids" else value.astype(np.float32)
-    return DrafterShape.from_dict(json.loads(metadata["shape"])), arrays, metadata
+    try:
+        shape = DrafterShape.from_dict(json.loads(metadata["shape"]))
+        arrays = {name: _floats(name, value, raw) for name, value in raw.items() if not name.endswith(".scale")}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"the adapter {path} is damaged ({error}): fetch or train it again") from error
+    if not arrays.get("ids", np.empty(0)).size:
+        raise CheckpointError(f"the adapter {path} is damaged (it has no ids): fetch or train it again")
+    return shape, arrays, metadata
+
+
+def _floats(name: str, value: NDArray[Any], raw: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    if value.dtype == np.int8:
+        scale = raw[name + ".scale"].astype(np.float32)
+        return (value.reshape(len(value), -1, BLOCK).astype(np.float32) * scale[..., None]).reshape(value.shape)
+    return value if name == "ids" else value.astype(np.float32)
 
 
 def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor) -> Drafter:
     """The drafter as a module, on the causal network's embedding Float[V, width]."""
+    if embedding.shape[1] != shape.width or not 0 <= arrays["ids"].min() <= arrays["ids"].max() < len(embedding):
+        raise CheckpointError("the adapter belongs to another model: its width or its ids do not fit")
     ids = torch.from_numpy(arrays["ids"].astype(np.int64))
     drafter = Drafter(shape, embedding, torch.ones(shape.width), ids)
     state = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in arrays.items() if name != "ids"}
-    missing, unexpected = drafter.load_state_dict(state | {"ids": ids}, strict=False)
-    if missing or unexpected:
-        raise CheckpointError(f"the adapter does not fit its own sizes: {(missing + unexpected)[0]} is missing or extra")
+    try:
+        drafter.load_state_dict(state | {"ids": ids})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the adapter does not fit its own sizes: {str(error).splitlines()[-1].strip()}"
+        ) from error
     return drafter

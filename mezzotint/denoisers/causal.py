@@ -1,7 +1,7 @@
 """What the decoder of a causal network offers to decoding: passes over a few rows on top of settled tokens.
 
-A row is a token at a position of a lane (one sequence).  It sees the settled tokens of its lane and those rows of the same
-pass that its bit mask names, itself included.  Nothing is settled until `commit`.
+A row is a token at a position of a lane (one sequence).  It sees the settled tokens of its lane and those rows of the
+same pass that its bit mask names, itself included.  Nothing is settled until `commit`.
 """
 
 from collections.abc import Sequence
@@ -52,7 +52,7 @@ class Causal(Protocol):
         ...
 
     def logits(self, hidden: Floats) -> Floats:
-        """Float[n, width] -> Float[n, vocab]."""
+        """Float[n, width] -> Float[n, vocab], valid until the next call: copy what must last longer."""
         ...
 
 
@@ -71,8 +71,10 @@ def tree(parents: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]
     return depth, sees
 
 
-def prefill(network: Causal, tokens: Sequence[int], taps: Sequence[int] = (), lane: int = 0, chunk: int = 64) -> tuple[Floats, Floats]:
-    """Read and settle a prompt; the residual stream Float[n, width] and taps Float[n, taps, width] of all its tokens."""
+def prefill(
+    network: Causal, tokens: Sequence[int], taps: Sequence[int] = (), lane: int = 0, chunk: int = 64
+) -> tuple[Floats, Floats]:
+    """Read and settle a prompt; residual stream Float[n, width] and taps Float[n, taps, width] of all its tokens."""
     hidden, tapped = [], []
     for at in range(0, len(tokens), chunk):
         part = tokens[at : at + chunk]

@@ -1,15 +1,15 @@
 """A light block-diffusion drafter that reads the residual stream of a causal network (after DFlash, arXiv 2602.06036).
 
-Rows are of two kinds, numbered by the position t they stand at; row t predicts token t + 2, because token t + 1 is known:
+Rows are of two kinds, numbered by the position t they stand at; row t predicts token t + 2, as token t + 1 is known:
 
 * a *context* row holds what the network thought at t ("taps", the residual stream after a few layers) and token t + 1;
   it sees earlier context rows;
 * a *block* row holds token t + 1 where it is already decided and a learned [MASK] where it is not, and no taps; it sees
   the context up to its anchor and, both ways, the rows of its own block.
 
-So the anchor's context row proposes the first token of a draft and the block rows the following ones, all from one pass.
-A small recurrent head then lets each drafted token see the one before it.  Embedding and output head are the frozen ones
-of the causal network, cut to the most frequent ids.
+So the anchor's context row proposes the first token of a draft and the block rows the following ones, all from one
+pass.  A small recurrent head then lets each drafted token see the one before it.  Embedding and output head are the
+frozen ones of the causal network, cut to the most frequent ids.
 """
 
 from dataclasses import asdict, dataclass, fields
@@ -47,7 +47,8 @@ class DrafterShape:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DrafterShape":
         known = {f.name for f in fields(cls)}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**sizes)
 
 
 class RMSNorm(nn.Module):
@@ -98,6 +99,7 @@ class Drafter(nn.Module):
 
     embedding: Tensor
     ids: Tensor
+    head: Tensor
 
     def __init__(self, shape: DrafterShape, embedding: Tensor, final_norm: Tensor, ids: Tensor) -> None:
         super().__init__()
@@ -121,9 +123,10 @@ class Drafter(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        for layer in self.layers:
-            for last in (layer.out, layer.down):
-                last.weight.mul_(0.3)
+        for layer in self.modules():
+            if isinstance(layer, Layer):
+                layer.out.weight.mul_(0.3)
+                layer.down.weight.mul_(0.3)
         self.mix_out.weight.zero_()
         self.norm.weight.copy_(final_norm)
         nn.init.normal_(self.mask, std=1.0)

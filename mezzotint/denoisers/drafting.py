@@ -59,3 +59,9 @@ class Drafting(Protocol):
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
         """The k likeliest tokens of each state, Int[m, k], and their log-probabilities, Float[m, k]."""
         ...
+
+    def follow(
+        self, rows: Floats, previous: Sequence[int], state: Floats, k: int
+    ) -> tuple[Floats, NDArray[np.int64], Floats]:
+        """`advance`, and then `top` of the new states."""
+        ...

@@ -11,7 +11,11 @@ from torch import Tensor
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.drafter import Drafter, sees
+from mezzotint.denoisers.kv import KVCache
 from mezzotint.errors import CapacityError
+
+MAX_ROWS = 64
+"""Most rows of one pass: one bit each in a row's mask."""
 
 
 class EagerDecoder:
@@ -22,7 +26,10 @@ class EagerDecoder:
         self.device = decoder.embed.weight.device
         self.vocab, self.width = decoder.config.vocab, decoder.config.width
         self.capacity = min(capacity, decoder.config.max_positions)
-        self.cache = decoder.cache(1, self.capacity)
+        shape, weight = decoder.config, decoder.embed.weight
+        # the rows of one pass lie behind the settled tokens, a whole tree of them even where one token has room
+        cells = (shape.layers, 1, shape.kv_heads, self.capacity + MAX_ROWS, shape.head_dim)
+        self.cache = KVCache(cells, dtype=weight.dtype, device=weight.device)
         self._settled = 0
 
     def length(self, lane: int = 0) -> int:
@@ -35,6 +42,8 @@ class EagerDecoder:
         self._settled = length
 
     def commit(self, rows: Sequence[int], lane: int = 0) -> None:
+        if self._settled + len(rows) > self.capacity:
+            raise CapacityError(f"the cache is full: {self.capacity} tokens")
         columns = torch.tensor([self._settled + row for row in rows], device=self.device)
         self.cache.keep(self._settled, columns)
         self._settled = self.cache.length
@@ -49,6 +58,8 @@ class EagerDecoder:
         taps: Sequence[int] = (),
     ) -> tuple[Floats, Floats]:
         n = len(tokens)
+        if not 0 < n <= MAX_ROWS:
+            raise CapacityError(f"cannot run {n} rows in one pass: at most {MAX_ROWS}")
         self.cache.truncate(self._settled)
         attend = torch.ones(n, self._settled + n, dtype=torch.bool)
         attend[:, self._settled :] = torch.from_numpy(unpacked(sees))
@@ -121,6 +132,12 @@ class EagerDrafter:
         logp = torch.from_numpy(self.logits(state)).log_softmax(-1)
         value, index = logp.topk(k, -1)
         return self.ids[index.numpy()], value.numpy()
+
+    def follow(
+        self, rows: Floats, previous: Sequence[int], state: Floats, k: int
+    ) -> tuple[Floats, NDArray[np.int64], Floats]:
+        after = self.advance(rows, previous, state)
+        return after, *self.top(after, k)
 
     def _trunk(self, known: Sequence[int]) -> Tensor:
         """Context rows that any of the last rows can see through the layers, then block rows; Float[R, width]."""

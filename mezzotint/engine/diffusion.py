@@ -40,47 +40,49 @@ class Diffusion:
         written = 1
         while True:
             room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
-            tokens, scores = self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written)
+            tokens, scores = [], []
+            for tokens, scores in self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written):
+                yield Move(tuple(tokens), tuple(scores), (), passes=0)
             chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
             seen = session.verify(chain)
             kept = self._kept(seen, tokens) if self.correct else len(tokens)
             session.settle(chain, range(kept + 1))
             anchor = choose(seen[kept], written + kept)
-            yield Move(tuple(tokens), tuple(scores), (*tokens[:kept], anchor))
+            yield Move((), (), (*tokens[:kept], anchor))
             written += kept + 1
 
     def denoise(
         self, session: Session, request: Request, anchor: int, width: int, written: int
-    ) -> tuple[list[int], list[float]]:
-        """Tokens and confidences of the `width` columns after the anchor."""
+    ) -> Iterator[tuple[list[int], list[float]]]:
+        """Tokens, -1 where still open, and confidences of the `width` columns after the anchor, step by step."""
         drafter = session.drafter
         assert drafter is not None
         state, rows = session.draft(anchor, max(width - 1, 0))
         if not width:
-            return [], []
-        mask = torch.full((1, width), len(drafter.ids))
+            return
         canvas = Canvas(
-            mask,
-            torch.ones(1, width, dtype=torch.bool),
-            torch.zeros(1, width, dtype=torch.bool),
-            torch.zeros(1, width),
-            torch.full((1, width), -1),
-            torch.tensor([written]),
-            torch.tensor([request.sampling.seed]),
+            tokens=torch.full((1, width), len(drafter.ids)),
+            open=torch.ones(1, width, dtype=torch.bool),
+            fixed=torch.zeros(1, width, dtype=torch.bool),
+            score=torch.zeros(1, width),
+            born=torch.full((1, width), -1),
+            step=torch.tensor([written]),
+            seed=torch.tensor([request.sampling.seed]),
         )
+        decided = [-1] * width
         for k in range(width):
-            decided = _ids(canvas, drafter.ids)
             if k:
                 rows = session.redraft(decided[:-1])
-            raw = self._logits(session, anchor, state, rows, decided)
+            raw = self._logits(session, state, rows, decided)
             time = torch.tensor([[1 - k / width]])
             step = Step(Span(torch.tensor([0]), width), torch.tensor([1]), k, time, time - 1 / width)
             canvas = self.rule(torch.from_numpy(raw)[None], canvas, step, canvas.rng)
-            if not canvas.open.any():
-                break
-        return _ids(canvas, drafter.ids), canvas.score[0].tolist()
+            decided = _ids(canvas, drafter.ids)
+            yield decided, canvas.score[0].tolist()
+            if -1 not in decided:
+                return
 
-    def _logits(self, session: Session, anchor: int, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+    def _logits(self, session: Session, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
         """Float[width, D]; each column sees the token before it, decided or just proposed."""
         drafter = session.drafter
         assert drafter is not None

@@ -45,11 +45,19 @@ class Engine:
         limit = min(request.max_new_tokens, self.session.capacity - len(request.prompt))
         written = passes = 0
         first = 0.0
+        draft: tuple[int, ...] = ()
         for move in mode(self.session, request, logits):
             passes += move.passes
+            if move.drafted:
+                draft = move.drafted
+                yield _wrote(move, written)
+            if not move.won:
+                continue
             won = _until_end(move.won[: limit - written], self.eos)
-            yield from _canvas(move, won, written)
             first = first or time.perf_counter() - begun
+            if taken_back := _taken_back(draft, won, written):
+                yield Reopened(taken_back)
+            draft = ()
             written += len(won)
             yield Settled(won)
             if won[-1] in self.eos or written >= limit:
@@ -63,14 +71,20 @@ def _until_end(tokens: tuple[int, ...], eos: frozenset[int]) -> tuple[int, ...]:
     return tokens[: end + 1]
 
 
-def _canvas(move: Move, won: tuple[int, ...], start: int) -> Iterator[Event]:
-    """The draft, and which of its columns were taken back."""
-    if not move.drafted:
-        return
-    columns = tuple(range(start, start + len(move.drafted)))
-    yield Wrote(columns, move.drafted, move.scores, start + max(len(move.drafted), len(won)))
+def _wrote(move: Move, start: int) -> Wrote:
+    """The decided columns of a draft."""
+    decided = [i for i, token in enumerate(move.drafted) if token >= 0]
+    return Wrote(
+        tuple(start + i for i in decided),
+        tuple(move.drafted[i] for i in decided),
+        tuple(move.scores[i] for i in decided),
+        start + len(move.drafted),
+    )
+
+
+def _taken_back(draft: tuple[int, ...], won: tuple[int, ...], start: int) -> tuple[int, ...]:
+    """Columns of a draft that the pass did not confirm."""
     kept = 0
-    while kept < min(len(won), len(move.drafted)) and won[kept] == move.drafted[kept]:
+    while kept < min(len(won), len(draft)) and won[kept] == draft[kept]:
         kept += 1
-    if kept < len(columns):
-        yield Reopened(columns[kept:])
+    return tuple(range(start + kept, start + len(draft)))

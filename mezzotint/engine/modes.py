@@ -18,10 +18,10 @@ from mezzotint.engine.session import Session
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What one pass brought."""
+    """A look at the canvas before a pass, or what the pass brought."""
 
     drafted: tuple[int, ...]
-    """The canvas before the pass: tokens from the first unsettled column on."""
+    """Tokens from the first unsettled column on; -1 where a column is still open."""
     scores: tuple[float, ...]
     won: tuple[int, ...]
     """Tokens that are final now."""
@@ -46,6 +46,8 @@ def ar(session: Session, request: Request, logits: Floats) -> Iterator[Move]:
 class Verify:
     """Drafts that the causal network verifies: its own text, with fewer passes."""
 
+    depth: int = 5
+    """Most drafted tokens in a row."""
     nodes: int = 7
     """Most drafted tokens in one pass."""
     gate: float = 0.25
@@ -67,19 +69,19 @@ class Verify:
         while True:
             room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
             candidates = self.grow(session, anchor, max(room, 0))
+            if chain := candidates.best_chain():
+                tokens, scores = candidates.tokens, candidates.scores
+                yield Move(tuple(tokens[i] for i in chain), tuple(scores[i] for i in chain), (), passes=0)
             path, won = walk(session.verify(candidates), candidates, written, choose)
             session.settle(candidates, path)
-            chain = candidates.best_chain()
-            yield Move(
-                tuple(candidates.tokens[i] for i in chain), tuple(candidates.scores[i] for i in chain), tuple(won)
-            )
+            yield Move((), (), tuple(won))
             anchor, written = won[-1], written + len(won)
 
     def grow(self, session: Session, anchor: int, depth: int) -> Tree:
         """The drafter's candidates, and what the text itself suggests."""
         grown = Tree([anchor])
         if session.drafter is not None:
-            block = min(session.drafter.shape.block, max(depth - 1, 0))
+            block = min(session.drafter.shape.block, self.depth - 1, max(depth - 1, 0))
             state, rows = session.draft(anchor, block)
             if depth:
                 self._draft(session.drafter, grown, state, rows)
@@ -94,20 +96,21 @@ class Verify:
 
     def _draft(self, drafter: Drafting, grown: Tree, state: Floats, rows: Floats) -> None:
         front, states = [0], state[None]
+        ids, logp = drafter.top(states, self.fan)
         for depth in range(len(rows) + 1):
-            ids, logp = drafter.top(states, self.fan)
             found: list[tuple[float, int, int]] = []
             for i, node in enumerate(front):
-                for token, p in zip(ids[i], np.exp(logp[i]) * grown.scores[node], strict=True):
+                for token, p in zip(ids[i].tolist(), (np.exp(logp[i]) * grown.scores[node]).tolist(), strict=True):
                     if p >= self.gate:
-                        found.append((float(p), i, int(token)))
+                        found.append((p, i, token))
             found = sorted(found, reverse=True)[: self.nodes]
             made = [(grown.add(token, front[i], p), i, token) for p, i, token in found]
             going = made[: self.beam]
             if not going or depth == len(rows):
                 return
-            before = states[[i for _, i, _ in going]]
-            states = drafter.advance(np.repeat(rows[depth][None], len(going), 0), [t for _, _, t in going], before)
+            before, previous = states[[i for _, i, _ in going]], [token for _, _, token in going]
+            row = np.repeat(rows[depth][None], len(going), 0)
+            states, ids, logp = drafter.follow(row, previous, before, self.fan)
             front = [node for node, _, _ in going]
 
 

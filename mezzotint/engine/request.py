@@ -34,8 +34,9 @@ class Sampling:
             p = np.zeros(len(logits))
             p[int(logits.argmax())] = 1
             return p
-        z = logits.astype(np.float64) / self.temperature
-        p = np.exp(z - z.max())
+        # the shift comes first: a tiny temperature must leave 0 for the likeliest token, not infinity less infinity
+        with np.errstate(over="ignore"):
+            p = np.exp((logits.astype(np.float64) - float(logits.max())) / self.temperature)
         p /= p.sum()
         if self.top_p < 1:
             order = np.argsort(-p, kind="stable")

@@ -16,7 +16,7 @@ class Session:
         self.network, self.drafter = network, drafter
         self.tokens: list[int] = []
         """Settled tokens; the anchor, chosen but not yet read by the network, is not among them."""
-        self._taps: Floats | None = None
+        self._taps: list[Floats] = []
         self._fresh: Floats | None = None
 
     @property
@@ -25,27 +25,30 @@ class Session:
         return self.network.capacity
 
     def open(self, prompt: Sequence[int]) -> Floats:
-        """Read a prompt and return the logits after it, Float[V]; what it shares with the text before is not read again."""
+        """Read a prompt, but not again what it shares with the text before; logits after it, Float[V]."""
         shared = 0
         for old, new in zip(self.tokens, prompt[:-1], strict=False):
             if old != new:
                 break
             shared += 1
         if self.drafter is not None:
-            shared = min(shared, self.drafter.length())
+            # the drafter's row of a token also holds the next token, which may be another one now
+            shared = max(0, min(shared - 1, self.drafter.length()))
             self.drafter.truncate(shared)
         self.network.truncate(shared)
+        # where reading breaks off, what was read must not pass for the text before it
+        self.tokens = list(prompt[:shared])
         hidden, taps = prefill(self.network, prompt[shared:], self._tapped)
         self.tokens = list(prompt)
-        self._taps = taps
+        self._taps = [taps]
         return self.network.logits(hidden[-1:])[0]
 
-    def draft(self, anchor: int, block: int, known: Sequence[int] = ()) -> tuple[Floats, Floats]:
+    def draft(self, anchor: int, block: int) -> tuple[Floats, Floats]:
         """Let the drafter read what it has not yet read; state of the first drafted token, and block rows."""
-        assert self.drafter is not None and self._taps is not None
+        assert self.drafter is not None
         following = [*self.tokens[self.drafter.length() + 1 :], anchor]
-        out = self.drafter.read(self._taps, following, block, known)
-        self._taps = self._taps[:0]
+        out = self.drafter.read(np.concatenate(self._taps), following, block)
+        self._taps = []
         return out
 
     def redraft(self, known: Sequence[int]) -> Floats:
@@ -65,8 +68,7 @@ class Session:
         self.network.commit(path)
         self.tokens += [candidates.tokens[i] for i in path]
         if self.drafter is not None:
-            taps = self._fresh[list(path)]
-            self._taps = taps if self._taps is None or not len(self._taps) else np.concatenate([self._taps, taps])
+            self._taps.append(self._fresh[list(path)])
 
     @property
     def _tapped(self) -> tuple[int, ...]:

@@ -34,7 +34,10 @@ def library() -> Path:
     compiler = _compiler()
     target = _folder() / f"kernels-{_fingerprint(compiler)}.so"
     if not target.exists():
-        _compile(compiler, target)
+        try:
+            _compile(compiler, target)
+        except OSError as error:
+            raise NativeUnavailable(f"the native kernels cannot be built in {target.parent}: {error}") from error
     return target
 
 
@@ -95,6 +98,6 @@ def _compile(compiler: str, target: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"native kernels: {library()}")
+        print(f"native kernels: {library()}")  # noqa: T201 - the output of this script
     except NativeUnavailable as problem:
-        print(f"{problem}; the slower torch path will be used", file=sys.stderr)
+        print(f"{problem}; the slower torch path will be used", file=sys.stderr)  # noqa: T201 - likewise

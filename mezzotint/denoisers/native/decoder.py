@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
+from mezzotint.denoisers.load import decoder_config
 from mezzotint.denoisers.native.runtime import BLOCK, Floats, Layer, Linear, Pool, Shape, Stack
 from mezzotint.errors import CheckpointError
 
@@ -23,6 +24,7 @@ class NativeDecoder:
 
     def __init__(self, checkpoint: Checkpoint, pool: Pool, capacity: int, lanes: int = 1) -> None:
         config = checkpoint.config
+        _check_supported(checkpoint)
         self.pool = pool
         self.vocab: int = config["vocab_size"]
         self.width: int = config["hidden_size"]
@@ -41,15 +43,13 @@ class NativeDecoder:
             eps=self.eps,
             theta=float(config["rope_theta"]),
         )
-        unsupported = [n for n in checkpoint.names() if n.endswith(".bias") or "q_norm" in n or "k_norm" in n]
-        if unsupported:
-            raise NativeUnsupported(f"{checkpoint.name}: the native kernels have no {unsupported[0]}: use the torch backend")
         self.layers = [_layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
         self.embedding = _linear(checkpoint, ["model.embed_tokens.weight"], eight_bits=True)
         tied = config.get("tie_word_embeddings", True)
         self.head = self.embedding if tied else _linear(checkpoint, ["lm_head.weight"], eight_bits=True)
         self.norm = checkpoint.tensor("model.norm.weight").astype(np.float32)
         self.stack = Stack(shape, self.layers, pool)
+        self._logits = np.empty((0, self.vocab), np.float32)
 
     def length(self, lane: int = 0) -> int:
         return self.stack.length(lane)
@@ -72,7 +72,25 @@ class NativeDecoder:
         return self.stack.run(self.embedding.rows(tokens), positions, sees, lanes, taps)
 
     def logits(self, hidden: Floats) -> Floats:
-        return self.head.apply(self.pool, hidden, self.norm, self.eps)
+        if len(hidden) > len(self._logits):
+            self._logits = np.empty((len(hidden), self.vocab), np.float32)
+        return self.head.apply(self.pool, hidden, self.norm, self.eps, out=self._logits)
+
+
+def _check_supported(checkpoint: Checkpoint) -> None:
+    """Raises CheckpointError for networks that nothing here computes, NativeUnsupported for those that torch does."""
+    c = decoder_config(checkpoint)
+    reasons = {
+        "biases": any(name.endswith(".bias") for name in checkpoint.names()),
+        "norms of queries and keys": c.qk_norm,
+        f"heads of {c.head_dim} channels": c.head_dim % BLOCK,
+        f"{c.heads} heads on {c.kv_heads}": c.heads % c.kv_heads or c.heads // c.kv_heads not in (1, 2, 3, 4, 8),
+        f"layers of {c.width} and {c.inner} channels": c.width % BLOCK or c.inner % BLOCK,
+        f"vocabulary of {c.vocab}": c.vocab % 8,
+    }
+    reason = next((text for text, holds in reasons.items() if holds), None)
+    if reason is not None:
+        raise NativeUnsupported(f"{checkpoint.name}: the native kernels know no {reason}: use the torch backend")
 
 
 def _layer(checkpoint: Checkpoint, at: str) -> Layer:

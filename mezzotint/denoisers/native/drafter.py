@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.causal import Floats, chain
+from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafter import DrafterShape
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
-from mezzotint.denoisers.native.runtime import Layer, Linear, Shape, Stack, max_rows, top
+from mezzotint.denoisers.native.runtime import Layer, Linear, RecurrentHead, Shape, Stack, max_rows
 
 
 class NativeDrafter:
@@ -34,9 +34,10 @@ class NativeDrafter:
         # a masked row is the same whatever is around it, so it is made once
         self.blank = f["blank"]
         self.masked_row = f["blank"] + self.fuse_token.apply(self.pool, f["mask"][None])[0]
-        self.norm = f["norm.weight"]
-        self.mix_in, self.mix_out = Linear.from_float(f["mix_in.weight"]), Linear.from_float(f["mix_out.weight"])
-        self.head = Linear.from_float(self.embedding.rows(self.ids.tolist()) * self.norm)
+        norm = f["norm.weight"]
+        mix_in, mix_out = Linear.from_float(f["mix_in.weight"]), Linear.from_float(f["mix_out.weight"])
+        self.output = Linear.from_float(self.embedding.rows(self.ids.tolist()) * norm)
+        self.head = RecurrentHead((mix_in, mix_out, self.output, self.embedding), norm, s.eps, self.pool)
         sizes = Shape(
             s.width, s.hidden, s.layers, s.heads, s.kv_heads, s.head_dim, network.capacity, 1, s.window, s.eps, s.theta
         )
@@ -51,8 +52,10 @@ class NativeDrafter:
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
         context = self._context_rows(taps, following)
         while len(context) + block > max_rows():
-            self._run(context[: max_rows()], 0)
-            context = context[max_rows() :]
+            # the last context row stays for the pass with the block: its state is the answer
+            part = min(max_rows(), len(context) - 1)
+            self._run(context[:part], 0)
+            context = context[part:]
         out = self._run(np.concatenate([context, np.repeat(self.masked_row[None], block, 0)]), block)
         return out[len(context) - 1], out[len(context) :]
 
@@ -65,16 +68,20 @@ class NativeDrafter:
         return self._run(rows, len(known)) if len(known) else rows
 
     def advance(self, rows: Floats, previous: Sequence[int], state: Floats) -> Floats:
-        mixed = np.concatenate([_normed(rows, self.eps) * self.norm, self._token_part(previous), _normed(state, self.eps) * self.norm], -1)
-        inner = self.mix_in.apply(self.pool, mixed)
-        return rows + self.mix_out.apply(self.pool, inner / (1 + np.exp(-inner)))
+        return self.head.follow(rows, previous, state, 1)[0]
 
     def logits(self, state: Floats) -> Floats:
-        return self.head.apply(self.pool, _normed(state, self.eps))
+        return self.output.apply(self.pool, _normed(state, self.eps))
 
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
-        index, value, lse = top(self.pool, self.logits(state), k)
-        return self.ids[index], value - lse[:, None]
+        _, index, logp = self.head.follow(None, (), state, k)
+        return self.ids[index], logp
+
+    def follow(
+        self, rows: Floats, previous: Sequence[int], state: Floats, k: int
+    ) -> tuple[Floats, NDArray[np.int64], Floats]:
+        after, index, logp = self.head.follow(rows, previous, state, k)
+        return after, self.ids[index], logp
 
     def _token_part(self, tokens: Sequence[int]) -> Floats:
         return _normed(self.embedding.rows(tokens), self.eps)
@@ -85,9 +92,13 @@ class NativeDrafter:
 
     def _run(self, rows: Floats, block: int) -> Floats:
         """Context rows, then `block` block rows; the context rows are settled."""
-        n = len(rows) - block
-        everything = np.uint64((1 << len(rows)) - 1)
-        sees = np.concatenate([chain(n), np.full(block, everything, np.uint64)])
+        n, window = len(rows) - block, self.shape.window
+        own = (1 << len(rows)) - (1 << n)
+        everything = own | (1 << n) - 1
+        masks = [(1 << i + 1) - 1 for i in range(n)] + [everything] * block
+        # the stack's window is about settled rows; context rows of this very pass may be too far away as well
+        far = [(1 << max(i + 1 - window, 0)) - 1 & ~own for i in range(len(rows))]
+        sees = np.array([m & ~f for m, f in zip(masks, far, strict=True)], np.uint64)
         positions = self.length() + np.arange(len(rows))
         out, _ = self.stack.run(rows, positions, sees, np.zeros(len(rows), np.int32))
         self.stack.commit(range(n))
@@ -95,7 +106,7 @@ class NativeDrafter:
 
 
 def _normed(x: Floats, eps: float) -> Floats:
-    return x / np.sqrt(np.mean(np.square(x), -1, keepdims=True, dtype=np.float32) + np.float32(eps))
+    return x / np.sqrt(np.square(x).mean(-1, keepdims=True, dtype=np.float32) + np.float32(eps))
 
 
 def _layer(f: Mapping[str, Floats], at: str) -> Layer:

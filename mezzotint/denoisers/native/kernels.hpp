@@ -68,16 +68,17 @@ inline Linear* pack(int kind, int n, int k, const void* codes, const float* scal
       uint8_t* out = w->data + g * w->group_bytes() + size_t(b) * (kind == 4 ? kQ4Bytes : kQ8Bytes);
       for (int c = 0; c < kLanes; ++c) {
         const uint8_t* row = u + size_t(g * kLanes + c) * k + b * kBlock;
-        for (int i = 0; i < kBlock; ++i)
-          if (kind == 4) {
-            int step = i / 4, at = (step / 2) * 32 + c * 4 + i % 4;
-            if (step % 2 == 0) out[at] = row[i];
-          } else {
-            out[(i / 2) * 16 + c * 2 + i % 2] = row[i];
+        if (kind == 4) {
+          for (int pair = 0; pair < 4; ++pair) {  // four inputs in the low halves of a word, the next four in the high
+            uint32_t low, high;
+            std::memcpy(&low, row + 8 * pair, 4);
+            std::memcpy(&high, row + 8 * pair + 4, 4);
+            low |= high << 4;
+            std::memcpy(out + pair * 32 + c * 4, &low, 4);
           }
-        if (kind == 4)
-          for (int i = 0; i < kBlock; ++i)
-            if ((i / 4) % 2) out[(i / 8) * 32 + c * 4 + i % 4] |= uint8_t(row[i] << 4);
+        } else {
+          for (int pair = 0; pair < 16; ++pair) std::memcpy(out + pair * 16 + c * 2, row + 2 * pair, 2);
+        }
         auto* half = reinterpret_cast<uint16_t*>(out + (kind == 4 ? 128 : 256));
         half[c] = to_half(scale[size_t(g * kLanes + c) * nb + b]);
         if (kind == 4) half[kLanes + c] = to_half(minimum[size_t(g * kLanes + c) * nb + b]);
