@@ -36,21 +36,22 @@ class Muon(torch.optim.Optimizer):
             rate = group["lr"] * group["scale"]
             update = self._orthogonal if group["orthogonal"] else self._adam
             for parameter in group["params"]:
-                if parameter.grad is None:
+                gradient = parameter.grad
+                if gradient is None:
                     continue
                 parameter.mul_(1 - rate * group["weight_decay"])
-                parameter.add_(update(parameter, group), alpha=-rate)
+                parameter.add_(update(parameter, gradient, group), alpha=-rate)
 
-    def _orthogonal(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _orthogonal(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["momentum"] = torch.zeros_like(parameter)
-        moment = state["momentum"].mul_(group["momentum"]).add_(parameter.grad)
-        nesterov = parameter.grad + group["momentum"] * moment
+        moment = state["momentum"].mul_(group["momentum"]).add_(gradient)
+        nesterov = gradient + group["momentum"] * moment
         rows, columns = parameter.shape
         return orthogonalised(nesterov, group["rounds"]) * max(1.0, rows / columns) ** 0.5
 
-    def _adam(self, parameter: Tensor, group: dict[str, Any]) -> Tensor:
+    def _adam(self, parameter: Tensor, gradient: Tensor, group: dict[str, Any]) -> Tensor:
         state = self.state[parameter]
         if not state:
             state["step"] = torch.zeros(())
@@ -58,8 +59,8 @@ class Muon(torch.optim.Optimizer):
         state["step"] += 1
         first, second = group["betas"]
         count = float(state["step"])
-        mean = state["mean"].lerp_(parameter.grad, 1 - first) / (1 - first**count)
-        square = state["square"].lerp_(parameter.grad.square(), 1 - second) / (1 - second**count)
+        mean = state["mean"].lerp_(gradient, 1 - first) / (1 - first**count)
+        square = state["square"].lerp_(gradient.square(), 1 - second) / (1 - second**count)
         return mean / (square.sqrt() + group["eps"])
 
 
