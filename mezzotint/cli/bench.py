@@ -21,6 +21,9 @@ def bench(
     questions: Annotated[
         int, typer.Option(help="Short questions scored by exact match, at most 295; 0 for none.")
     ] = 240,
+    asked: Annotated[
+        str, typer.Option("--ask", help="Engines that get the questions; transformers takes ten more minutes for them.")
+    ] = "ar,diffusion,verify,llama.cpp",
     threads: Annotated[
         int | None, typer.Option(help="Threads of every engine; the physical cores if not given.")
     ] = None,
@@ -50,7 +53,8 @@ def bench(
 
     settings = {
         "model": model or DEFAULT_MODEL,
-        "engines": [name.strip() for name in engines.split(",") if name.strip()],
+        "engines": _names(engines),
+        "asked": _names(asked),
         "prompts": prompts,
         "new_tokens": new_tokens,
         "rounds": rounds,
@@ -69,6 +73,10 @@ def bench(
         console.print(tables(record))
 
 
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, Any]:
     """Run a `Bench`, with progress on stderr; write the record and the picture where asked."""
     from rich.console import Console
@@ -80,6 +88,9 @@ def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, An
 
     if plot is not None:
         check(plot)
+    for path in (out, plot):
+        if path is not None:
+            record.reserve(path)
 
     def save(made: dict[str, Any]) -> None:
         if out is not None:

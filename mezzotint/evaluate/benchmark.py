@@ -53,7 +53,8 @@ def run(bench: Bench, command: Sequence[str], tell: Tell, save: Save) -> dict[st
     for question in raced.questions:
         turn = [{"role": "user", "content": question.question}]
         raced.asked[question.id] = Task(turn, tokenizer.chat(turn), bench.question_tokens)
-    steps = len(bench.engines) * (1 + len(chosen) + len(raced.questions))
+    quizzed = sum(name in bench.asked for name in bench.engines)
+    steps = len(bench.engines) * (1 + len(chosen)) + quizzed * len(raced.questions)
     with contextlib.ExitStack() as stack:
         workers = _load(raced, checkpoint, command, lambda what, done: tell(what, done, steps), stack)
         if not workers:
@@ -131,11 +132,11 @@ def _race(raced: Raced, workers: dict[str, Worker]) -> Iterator[tuple[int, str]]
 
 
 def _question(raced: Raced, workers: dict[str, Worker]) -> Iterator[str]:
-    """Every question to every engine, untimed; yields what was done after each answer."""
-    for name, worker in list(workers.items()):
+    """Every question to the engines that are asked, untimed; yields what was done after each answer."""
+    for name in [name for name in workers if name in raced.bench.asked]:
         try:
             for question, task in raced.asked.items():
-                raced.replies[name][question] = worker.write(task).tokens
+                raced.replies[name][question] = workers[name].write(task).tokens
                 yield f"questions: {name}"
         except EngineFailed as failure:
             _drop(raced, workers, name, failure)

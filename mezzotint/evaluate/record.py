@@ -10,7 +10,9 @@ ratios."A / B"          rounds, median, lowest, highest
 fidelity                the fast backend against the reference
 """
 
+import contextlib
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -117,7 +119,8 @@ def quality(raced: Raced, name: str, leader: str, scores: dict[tuple[str, tuple[
 def write(path: Path, record: dict[str, Any]) -> None:
     """Write a record: indented, but each list of numbers on one line; whole or not at all."""
     text = json.dumps(record, indent=1, ensure_ascii=False)
-    text = re.sub(r"\[\s+([-\d.e+,\s]+?)\s+\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
+    # only between line breaks, which strings cannot hold: brackets in an answer's text stay as they are
+    text = re.sub(r"\[\n\s*([-\d.e+,\s]+?)\n\s*\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
     temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -126,7 +129,18 @@ def write(path: Path, record: dict[str, Any]) -> None:
     except OSError as error:
         raise ConfigError(f"cannot write {path} ({error.strerror}): choose another file with --out") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def reserve(path: Path) -> None:
+    """Make the folder of a file that is written at the end; raises ConfigError now where that could not work then."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise PermissionError(13, "not a file that can be written")
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror}): choose another file") from error
 
 
 def read(path: Path) -> dict[str, Any]:

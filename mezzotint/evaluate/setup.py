@@ -32,6 +32,8 @@ class Bench:
     """Turns each engine gets; the prompts are dealt over them."""
     questions: int = Field(240, ge=0)
     """Short questions with known answers."""
+    asked: tuple[str, ...] = (*OURS, "llama.cpp")
+    """Engines that get the questions.  transformers, too slow to wait for, reads the same weights as they do."""
     question_tokens: int = Field(24, gt=0)
     """Most new tokens of an answer to a question; only its first line counts."""
     threads: int = Field(1, gt=0)
@@ -60,7 +62,7 @@ class Raced:
 
 def check(bench: Bench) -> None:
     """Raises ConfigError where the settings ask for what does not exist."""
-    unknown = [name for name in bench.engines if name not in ENGINES]
+    unknown = [name for name in (*bench.engines, *bench.asked) if name not in ENGINES]
     if unknown or not bench.engines:
         named = f"there is no engine {unknown[0]!r}" if unknown else "no engine was named"
         raise ConfigError(f"{named}: choose from {', '.join(ENGINES)}")

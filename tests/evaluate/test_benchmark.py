@@ -135,6 +135,15 @@ def test_a_record_that_cannot_be_written_or_read_is_a_sentence(made, tmp_path):
         record.read(tmp_path / "file")
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_measuring(tmp_path):
+    (tmp_path / "file").write_text("")
+    record.reserve(tmp_path / "new" / "r.json")
+    assert (tmp_path / "new").is_dir()
+    for path in (tmp_path / "file" / "r.json", tmp_path / "new"):
+        with pytest.raises(ConfigError, match="choose another file"):
+            record.reserve(path)
+
+
 def test_the_machine_is_described():
     found = machine()
     assert found["memory_gb"] > 0
