@@ -1,16 +1,19 @@
 """The five-line interface: load a model, ask it, read the answer.
 
-    import mezzotint
+```python
+import mezzotint
 
-    model = mezzotint.load()
-    answer = model.generate("Why is the sky blue?")
-    print(answer.text, answer.tokens_per_second)
+model = mezzotint.load()
+answer = model.generate("Why is the sky blue?")
+print(answer.text, answer.tokens_per_second)
+```
 """
 
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -122,6 +125,9 @@ class Model:
         if name == "diffusion":
             if self.engine.session.drafter is None:
                 raise ConfigError(f"{self.name} has no diffusion adapter: use mode ar or verify")
+            unknown = [option for option in options if option not in signature(loading.diffusion).parameters]
+            if unknown:
+                raise ConfigError(f"mode diffusion has no option {unknown[0]}")
             return loading.diffusion(**options)
         if options:
             raise ConfigError(f"mode {name} has no option {next(iter(options))}")
@@ -137,7 +143,8 @@ def load(
     """Load a model and, where this package ships one for it, its diffusion adapter.
 
     Args:
-        name: a name of `mezzotint models`, a folder with config.json and safetensors, a GGUF file, or with `online` a hub id.
+        name: a name of `mezzotint models`, a folder with config.json and safetensors, a GGUF file, or with `online` a
+            hub id.
         backend: "native" (compiled CPU kernels), "torch" (reference), or "auto": native where it runs.
         threads: CPU threads; all cores by default.
 

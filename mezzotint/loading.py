@@ -1,22 +1,26 @@
-"""Builds what `api` hands out: networks on a backend, and modes from plain options."""
+"""Builds what `api` hands out: networks on a backend, and modes from plain options.
+
+Torch is imported only where it computes: it takes longer to load than the default model.
+"""
 
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from numpy.typing import NDArray
+
 from mezzotint.checkpoints import Checkpoint
-from mezzotint.decode.propose import entropy, likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above, EntropyBound, Factor, Top
-from mezzotint.denoisers.adapter import load_adapter, restored
+from mezzotint.denoisers.adapter import load_adapter
 from mezzotint.denoisers.causal import Causal
-from mezzotint.denoisers.drafting import Drafting
-from mezzotint.engine.diffusion import Diffusion
-from mezzotint.errors import ConfigError, RequestError
+from mezzotint.denoisers.drafting import DrafterShape, Drafting
+from mezzotint.engine.modes import Mode
+from mezzotint.errors import CheckpointError, ConfigError, RequestError
 
 BACKENDS = ("auto", "native", "torch")
 CONTEXT = 4096
 """Most tokens that a store is made for; memory is taken as it fills."""
+LONGEST_BLOCK = 64
+"""Rows that one pass of a network takes."""
 
 
 def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal, Drafting | None, str]:
@@ -36,7 +40,7 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
         else:
             if adapter is None:
                 return network, None, "native"
-            shape, weights, _ = load_adapter(adapter)
+            shape, weights = _fitting(adapter, checkpoint)
             return network, NativeDrafter(shape, weights, network), "native"
     return *_eager(checkpoint, adapter, threads), "torch"
 
@@ -44,7 +48,7 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
 def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[Causal, Drafting | None]:
     import torch
 
-    from mezzotint.denoisers.eager import EagerDecoder, EagerDrafter
+    from mezzotint.denoisers.eager import EagerDecoder, EagerDrafter, restored
     from mezzotint.denoisers.load import load_decoder
 
     torch.set_num_threads(threads)
@@ -52,8 +56,22 @@ def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[
     network = EagerDecoder(decoder, CONTEXT)
     if adapter is None:
         return network, None
-    shape, weights, _ = load_adapter(adapter)
+    shape, weights = _fitting(adapter, checkpoint)
     return network, EagerDrafter(restored(shape, weights, decoder.embed.weight.detach()))
+
+
+def _fitting(adapter: Path, checkpoint: Checkpoint) -> tuple[DrafterShape, dict[str, NDArray[Any]]]:
+    """Sizes and weights of an adapter.
+
+    Raises:
+        CheckpointError: damaged, or made for another model.
+    """
+    shape, weights, metadata = load_adapter(adapter)
+    c = checkpoint.config
+    fits = shape.width == c["hidden_size"] and max(shape.taps) <= c["num_hidden_layers"]
+    if not fits or not 0 <= weights["ids"].min() <= weights["ids"].max() < c["vocab_size"]:
+        raise CheckpointError(f"the adapter {adapter} is for {metadata.get('base')}: it does not fit {checkpoint.name}")
+    return shape, weights
 
 
 def shipped(checkpoint: Checkpoint) -> Path | None:
@@ -67,15 +85,20 @@ def shipped(checkpoint: Checkpoint) -> Path | None:
 
 def diffusion(
     block: int = 6, rule: str = "threshold", level: float | None = None, correct: bool = True, accept: float = 0.3
-) -> Diffusion:
+) -> Mode:
     """A mode from plain options; `level` is the rule's number: a probability, a factor, nats, or tokens a step.
 
     Raises:
         RequestError: a number out of range.
         ConfigError: an unknown rule.
     """
-    if block < 1:
-        raise RequestError(f"cannot write in blocks of {block}: give at least 1")
+    from mezzotint.decode.propose import entropy, likeliest
+    from mezzotint.decode.rule import Unmask
+    from mezzotint.decode.select import Above, EntropyBound, Factor, Top
+    from mezzotint.engine.diffusion import Diffusion
+
+    if not 1 <= block <= LONGEST_BLOCK:
+        raise RequestError(f"cannot write in blocks of {block}: give 1 to {LONGEST_BLOCK}")
     if not 0 <= accept <= 1:
         raise RequestError(f"cannot accept from {accept} on: give a share from 0 to 1")
     makers: dict[str, tuple[float, Any]] = {
@@ -88,6 +111,6 @@ def diffusion(
         raise ConfigError(f"unknown rule {rule!r}: use {', '.join(makers)}")
     default, make = makers[rule]
     number = default if level is None else level
-    if number < 0 or (rule == "threshold" and number > 1) or (rule == "topk" and number < 1):
+    if not 0 <= number < float("inf") or (rule == "threshold" and number > 1) or (rule == "topk" and number < 1):
         raise RequestError(f"rule {rule} cannot work with {number}")
     return Diffusion(make(number), block, correct, accept)

@@ -4,15 +4,9 @@ No generator carries state: the same four numbers give the same noise in any ord
 torch and in numpy.  So a request's text does not depend on its neighbours, a resumed run meets the same noise, and any
 single number can be recomputed in a test or in another language.
 
-The hash, on 64-bit words with wrap-around, G = 0x9E3779B97F4A7C15:
-
-    mix(z):  z ^= z >> 30;  z *= 0xBF58476D1CE4E5B9;  z ^= z >> 27;  z *= 0x94D049BB133111EB;  z ^= z >> 31
-    h = mix(seed + G);  h = mix(h + step * G);  h = mix(h + column * G);  h = mix(h + token * G)
-    uniform = ((h >> 12) + 0.5) * 2**-52          (float64, strictly inside (0, 1))
-
-`mix` is the finaliser of SplitMix64 (Steele, Lea and Flood 2014, doi 10.1145/2660193.2660195), so along any one of the
-four numbers the words are a SplitMix64 sequence.  The uniforms have 52 bits: taking them in float64 is what keeps rare
-tokens drawable (2409.02908 shows what float32 Gumbel noise loses).
+The hash is written down in counter.py.  Along any one of the four numbers its words are a SplitMix64 sequence.  The
+uniforms have 52 bits: taking them in float64 is what keeps rare tokens drawable (2409.02908 shows what float32 Gumbel
+noise loses).
 """
 
 from dataclasses import dataclass, replace
@@ -22,10 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_GOLDEN = 0x9E3779B97F4A7C15
-_FIRST = 0xBF58476D1CE4E5B9
-_SECOND = 0x94D049BB133111EB
-_WORD = (1 << 64) - 1
+from mezzotint import counter
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +35,19 @@ class Rng:
     def fork(self, name: int) -> "Rng":
         """An independent source; the same `name` always gives the same one."""
         if isinstance(self.seed, Tensor):
-            return replace(self, seed=_mix_torch(self.seed * _signed(_GOLDEN) + _signed(_mix_int(name ^ _SECOND))))
-        return replace(self, seed=_mix_int(self.seed * _GOLDEN + _mix_int(name ^ _SECOND)))
+            return replace(
+                self, seed=_mix_torch(self.seed * _signed(counter.GOLDEN) + _signed(counter.mix(name ^ counter.SECOND)))
+            )
+        return replace(self, seed=counter.mix(self.seed * counter.GOLDEN + counter.mix(name ^ counter.SECOND)))
 
     def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
         """Float64 in (0, 1) of shape [B], [B, L] or [B, L, V]; row, column and token are the indices."""
         rows, *rest = shape
         seed = self.seed
         if not isinstance(seed, Tensor):
-            seed = _mix_torch(torch.arange(rows, device=device) * _signed(_GOLDEN) + _signed(seed & _WORD))
+            seed = _mix_torch(
+                torch.arange(rows, device=device) * _signed(counter.GOLDEN) + _signed(seed & counter.WORD)
+            )
         step = self.step if isinstance(self.step, Tensor) else torch.tensor(self.step, device=device)
         seed, step = seed.to(device), step.to(device)
         axes = [torch.arange(size, device=device) for size in rest]
@@ -84,39 +79,22 @@ def uniform(seed: Any, step: Any, column: Any, token: Any = 0) -> Any:  # pyrigh
     Torch when `seed` is a tensor, else numpy; equal keys give equal bits in both.
     """
     if isinstance(seed, Tensor):
-        word = _mix_torch(seed + _signed(_GOLDEN))
+        word = _mix_torch(seed + _signed(counter.GOLDEN))
         for key in (step, column, token):
-            word = _mix_torch(word + key * _signed(_GOLDEN))
+            word = _mix_torch(word + key * _signed(counter.GOLDEN))
         return (_shift(word, 12).double() + 0.5) * 2.0**-52
-    with np.errstate(over="ignore"):
-        word = _mix_numpy(_word(seed) + np.uint64(_GOLDEN))
-        for key in (step, column, token):
-            word = _mix_numpy(word + _word(key) * np.uint64(_GOLDEN))
-    return ((word >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return counter.uniform(seed, step, column, token)
 
 
 def row_seeds(seed: int, rows: int) -> list[int]:
     """The seeds that `Rng(seed)` gives to rows 0, 1, ..., as unsigned 64-bit numbers."""
-    return [_mix_int(row * _GOLDEN + seed) for row in range(rows)]
+    return [counter.mix(row * counter.GOLDEN + seed) for row in range(rows)]
 
 
 def _mix_torch(z: Tensor) -> Tensor:
-    z = (z ^ _shift(z, 30)) * _signed(_FIRST)
-    z = (z ^ _shift(z, 27)) * _signed(_SECOND)
+    z = (z ^ _shift(z, 30)) * _signed(counter.FIRST)
+    z = (z ^ _shift(z, 27)) * _signed(counter.SECOND)
     return z ^ _shift(z, 31)
-
-
-def _mix_numpy(z: np.ndarray) -> np.ndarray:
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(_FIRST)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(_SECOND)
-    return z ^ (z >> np.uint64(31))
-
-
-def _mix_int(z: int) -> int:
-    z &= _WORD
-    z = ((z ^ (z >> 30)) * _FIRST) & _WORD
-    z = ((z ^ (z >> 27)) * _SECOND) & _WORD
-    return z ^ (z >> 31)
 
 
 def _shift(z: Tensor, count: int) -> Tensor:
@@ -125,11 +103,5 @@ def _shift(z: Tensor, count: int) -> Tensor:
 
 
 def _signed(word: int) -> int:
-    word &= _WORD
+    word &= counter.WORD
     return word - (1 << 64) if word >> 63 else word
-
-
-def _word(key: np.ndarray | int) -> np.ndarray:
-    if isinstance(key, int):
-        return np.asarray(key & _WORD, dtype=np.uint64)
-    return np.asarray(key).astype(np.uint64)

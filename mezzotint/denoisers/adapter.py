@@ -6,22 +6,23 @@ rest as float16, `ids` as int32.  The metadata holds the sizes and the name of t
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from torch import Tensor
 
-from mezzotint.denoisers.drafter import Drafter, DrafterShape
+from mezzotint.denoisers.drafting import DrafterShape
 from mezzotint.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from mezzotint.denoisers.drafter import Drafter
 
 BLOCK = 32
 
 
-def save_adapter(drafter: Drafter, path: Path, base: str, notes: dict[str, Any]) -> None:
+def save_adapter(drafter: "Drafter", path: Path, base: str, notes: dict[str, Any]) -> None:
     """Write a drafter; `base` names the causal network, `notes` say how it was trained."""
     arrays: dict[str, NDArray[Any]] = {}
     for name, value in drafter.state_dict().items():
@@ -69,19 +70,3 @@ def _floats(name: str, value: NDArray[Any], raw: dict[str, NDArray[Any]]) -> NDA
         scale = raw[name + ".scale"].astype(np.float32)
         return (value.reshape(len(value), -1, BLOCK).astype(np.float32) * scale[..., None]).reshape(value.shape)
     return value if name == "ids" else value.astype(np.float32)
-
-
-def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor) -> Drafter:
-    """The drafter as a module, on the causal network's embedding Float[V, width]."""
-    if embedding.shape[1] != shape.width or not 0 <= arrays["ids"].min() <= arrays["ids"].max() < len(embedding):
-        raise CheckpointError("the adapter belongs to another model: its width or its ids do not fit")
-    ids = torch.from_numpy(arrays["ids"].astype(np.int64))
-    drafter = Drafter(shape, embedding, torch.ones(shape.width), ids)
-    state = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in arrays.items() if name != "ids"}
-    try:
-        drafter.load_state_dict(state | {"ids": ids})
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the adapter does not fit its own sizes: {str(error).splitlines()[-1].strip()}"
-        ) from error
-    return drafter

@@ -12,43 +12,11 @@ pass.  A small recurrent head then lets each drafted token see the one before it
 frozen ones of the causal network, cut to the most frequent ids.
 """
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class DrafterShape:
-    """Sizes; the first seven are those of the causal network."""
-
-    width: int
-    hidden: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    theta: float
-    eps: float
-    layers: int = 2
-    taps: tuple[int, ...] = (10, 20, 30)
-    """Layers of the causal network after which its residual stream is read."""
-    block: int = 4
-    """Masked rows per anchor in training."""
-    window: int = 128
-    """Context rows that a row sees, itself included."""
-    mixer: int = 1152
-    """Hidden channels of the recurrent head."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> "DrafterShape":
-        known = {f.name for f in fields(cls)}
-        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
-        return cls(**sizes)
+from mezzotint.denoisers.drafting import DrafterShape
 
 
 class RMSNorm(nn.Module):

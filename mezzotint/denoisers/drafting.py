@@ -1,13 +1,44 @@
 """What a drafter offers to decoding, whatever runs it."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafter import DrafterShape
+
+
+@dataclass(frozen=True)
+class DrafterShape:
+    """Sizes; the first seven are those of the causal network."""
+
+    width: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    theta: float
+    eps: float
+    layers: int = 2
+    taps: tuple[int, ...] = (10, 20, 30)
+    """Layers of the causal network after which its residual stream is read."""
+    block: int = 4
+    """Masked rows per anchor in training."""
+    window: int = 128
+    """Context rows that a row sees, itself included."""
+    mixer: int = 1152
+    """Hidden channels of the recurrent head."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "DrafterShape":
+        known = {f.name for f in fields(cls)}
+        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
+        return cls(**sizes)
 
 
 class Drafting(Protocol):

@@ -11,8 +11,9 @@ from torch import Tensor
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.drafter import Drafter, sees
+from mezzotint.denoisers.drafting import DrafterShape
 from mezzotint.denoisers.kv import KVCache
-from mezzotint.errors import CapacityError
+from mezzotint.errors import CapacityError, CheckpointError
 
 MAX_ROWS = 64
 """Most rows of one pass: one bit each in a row's mask."""
@@ -163,3 +164,19 @@ def unpacked(sees: NDArray[Any]) -> NDArray[np.bool_]:
 
 def _numpy(x: Tensor) -> Floats:
     return x.float().cpu().numpy()
+
+
+def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor) -> Drafter:
+    """The drafter as a module, on the causal network's embedding Float[V, width]."""
+    if embedding.shape[1] != shape.width or not 0 <= arrays["ids"].min() <= arrays["ids"].max() < len(embedding):
+        raise CheckpointError("the adapter belongs to another model: its width or its ids do not fit")
+    ids = torch.from_numpy(arrays["ids"].astype(np.int64))
+    drafter = Drafter(shape, embedding, torch.ones(shape.width), ids)
+    state = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in arrays.items() if name != "ids"}
+    try:
+        drafter.load_state_dict(state | {"ids": ids})
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the adapter does not fit its own sizes: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return drafter

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mezzotint.counter import uniform
 from mezzotint.denoisers.causal import Floats
 from mezzotint.errors import RequestError
-from mezzotint.rng import uniform
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class DraftLoss:
             share = float(torch.tensor(-offset / self.gamma).exp())
             total = total + share * nats.sum()
             weight = weight + share * nats.numel()
-            metrics[f"right_{offset + 1}"] = (logp.argmax(-1) == ids[live][:, 0]).float().mean().detach()
+            metrics[f"right_{offset + 1}"] = (logp.argmax(-1) == ids[live][:, 0]).float().sum() / max(len(logp), 1)
             if offset == block:
                 break
             at = batch.anchors + offset + 1
@@ -82,7 +82,9 @@ def rows(denoiser: Drafter, batch: DraftBatch) -> tuple[Tensor, Tensor]:
     own = torch.arange(n - 1, device=context.device).expand(b, -1)
     positions = torch.cat([own, where.flatten(1)], 1)
     anchors = torch.cat([own, batch.anchors.repeat_interleave(block, 1)], 1)
-    out = denoiser.trunk(torch.cat([context, blocks], 1), positions, sees(positions, anchors, n - 1, denoiser.shape.window))
+    out = denoiser.trunk(
+        torch.cat([context, blocks], 1), positions, sees(positions, anchors, n - 1, denoiser.shape.window)
+    )
     return out[:, : n - 1], out[:, n - 1 :].unflatten(1, (a, block))
 
 

@@ -164,10 +164,14 @@ class Index:
         self.folder = folder
         self.spans: list[tuple[int, int]] = []
         self.next_number = 0
+        self._end = 0
         path = folder / "index.jsonl"
         if path.exists():
-            for line in path.read_text("utf-8").splitlines():
+            for line in path.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # torn by a kill: the next entry is written over it
                 entry = json.loads(line)
+                self._end += len(line)
                 self.spans.append((entry["start"], entry["length"]))
                 self.next_number = max(self.next_number, entry["number"] + 1)
         self.tokens = sum(length for _, length in self.spans)
@@ -181,8 +185,13 @@ class Index:
             with open(path, "r+b" if path.exists() else "w+b") as file:
                 file.seek(self.tokens * (data.nbytes // len(tokens)))
                 file.write(data.tobytes())
-        with open(self.folder / "index.jsonl", "a", encoding="utf-8") as file:
-            file.write(json.dumps({"number": number, "start": self.tokens, "length": len(tokens)}) + "\n")
+        entry = json.dumps({"number": number, "start": self.tokens, "length": len(tokens)}) + "\n"
+        path = self.folder / "index.jsonl"
+        with open(path, "r+b" if path.exists() else "w+b") as file:
+            file.truncate(self._end)
+            file.seek(self._end)
+            file.write(entry.encode())
+        self._end += len(entry)
         self.spans.append((self.tokens, len(tokens)))
         self.tokens += len(tokens)
 

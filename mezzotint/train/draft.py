@@ -36,7 +36,9 @@ class DraftData:
         self.shape, self.settings = drafter.shape, settings
         index = Index(folder)
         if len(index.spans) < settings.held_out:
-            raise ConfigError(f"{folder} holds {len(index.spans)} conversations: at least {settings.held_out} are needed")
+            raise ConfigError(
+                f"{folder} holds {len(index.spans)} conversations: at least {settings.held_out} are needed"
+            )
         self.arrays = index.arrays(top, len(self.shape.taps), self.shape.width)
         self.place = np.full(int(drafter.embedding.shape[0]), -1, np.int64)
         self.place[drafter.ids.cpu().numpy()] = np.arange(len(drafter.ids))
@@ -77,7 +79,9 @@ class DraftData:
             logp[i, length:] = -np.inf
         answer = padded("answer")
         anchors = np.stack([_draw(rng, answer[i], length - block - 2, count) for i, (_, length) in enumerate(spans)])
-        share = np.where(rng.random((len(spans), count, 1)) < self.settings.partial, rng.random((len(spans), count, 1)), 0)
+        share = np.where(
+            rng.random((len(spans), count, 1)) < self.settings.partial, rng.random((len(spans), count, 1)), 0
+        )
         return DraftBatch(
             tokens=torch.from_numpy(padded("tokens").astype(np.int64)),
             taps=torch.from_numpy(padded("taps").astype(np.float32)),
@@ -100,7 +104,9 @@ def frequent(folder: Path, count: int, vocab: int, always: tuple[int, ...]) -> T
     index = Index(folder)
     tokens = np.fromfile(folder / "tokens.bin", np.int32)[: index.tokens]
     answer = np.fromfile(folder / "answer.bin", np.uint8)[: index.tokens]
-    seen = np.bincount(tokens[answer > 0], minlength=vocab).astype(np.int64) * 4 + (np.bincount(tokens, minlength=vocab) > 0)
+    seen = np.bincount(tokens[answer > 0], minlength=vocab).astype(np.int64) * 4 + (
+        np.bincount(tokens, minlength=vocab) > 0
+    )
     seen[list(always)] = np.iinfo(np.int64).max
     return torch.from_numpy(np.sort(np.argsort(-seen, kind="stable")[:count]).astype(np.int64))
 

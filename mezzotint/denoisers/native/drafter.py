@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafter import DrafterShape
+from mezzotint.denoisers.drafting import DrafterShape
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
 from mezzotint.denoisers.native.runtime import Layer, Linear, RecurrentHead, Shape, Stack, max_rows
 

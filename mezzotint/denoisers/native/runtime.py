@@ -159,7 +159,7 @@ class RecurrentHead:
     def follow(
         self, rows: Floats | None, previous: Sequence[int], state: Floats, k: int
     ) -> tuple[Floats, NDArray[np.int32], Floats]:
-        """States Float[m, width] (advanced where `rows` are given), outputs Int[m, k], log-probabilities Float[m, k]."""
+        """States Float[m, width], advanced where there are `rows`; outputs and log-probabilities, Int and Float[m, k]."""
         state = np.array(state, np.float32, order="C")
         m = len(state)
         if not 0 < m <= max_rows() or state.shape[1] != len(self.norm):
