@@ -115,7 +115,8 @@ class Model:
     ) -> Iterator[Event]:
         """Events of an answer while it is written; as `generate` otherwise."""
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        if not messages or not messages[-1].get("content", "").strip():
+        content = messages[-1].get("content") if messages and isinstance(messages[-1], dict) else None
+        if not messages or (isinstance(content, str) and not content.strip()):
             raise RequestError("the prompt is empty: give some text")
         ids = self.tokenizer.chat(messages)
         request = Request(tuple(ids), max_new_tokens, Sampling(temperature, top_p, seed))
@@ -156,6 +157,8 @@ def load(
     begun = time.perf_counter()
     if backend not in loading.BACKENDS:
         raise ConfigError(f"unknown backend {backend!r}: use {', '.join(loading.BACKENDS)}")
+    if threads is not None and threads < 0:
+        raise ConfigError(f"cannot run on {threads} threads: give at least 1, or nothing for all")
     threads = threads or len(os.sched_getaffinity(0))
     checkpoint = open_checkpoint(name, offline=not online)
     tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)

@@ -8,10 +8,8 @@ from torch.overrides import TorchFunctionMode
 
 from mezzotint.checkpoints import Checkpoint
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
+from mezzotint.denoisers.variants import refuse_variants
 from mezzotint.errors import CheckpointError
-
-LLAMA_SHAPED = ("llama", "mistral", "qwen2", "qwen3")
-"""Values of `model_type` whose network is `Decoder`; others share tensor names but compute something else."""
 
 WHOLE = {"embed": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
 PER_LAYER = {
@@ -79,12 +77,8 @@ def decoder_config(checkpoint: Checkpoint) -> DecoderConfig:
     Raises:
         CheckpointError: another kind of network, or settings `Decoder` does not compute.
     """
+    refuse_variants(checkpoint)
     config, names = checkpoint.config, set(checkpoint.names())
-    if config.get("model_type") not in LLAMA_SHAPED:
-        raise CheckpointError(
-            f"{checkpoint.path} is of type {config.get('model_type')!r}: supported are {', '.join(LLAMA_SHAPED)}"
-        )
-    _refuse_variants(checkpoint)
     try:
         return DecoderConfig(
             vocab=config["vocab_size"],
@@ -111,27 +105,6 @@ def stored_name(ours: str) -> str:
     if parts[0] == "layers":
         return f"model.layers.{parts[1]}.{PER_LAYER[parts[2]]}.{parts[3]}"
     return f"{WHOLE[parts[0]]}.{parts[1]}"
-
-
-def _refuse_variants(checkpoint: Checkpoint) -> None:
-    """Settings that change the computation in ways `Decoder` does not follow."""
-    config = checkpoint.config
-    rope: dict[str, Any] = config.get("rope_scaling") or {}
-    variants = {
-        "rope_scaling": rope.get("rope_type", rope.get("type", "default")) not in ("default", "none"),
-        "hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),
-        "sliding_window": _slides(config),
-        "partial_rotary_factor": config.get("partial_rotary_factor", 1.0) != 1.0,
-    }
-    for key, present in variants.items():
-        if present:
-            raise CheckpointError(f"{checkpoint.path} sets {key} to {config.get(key)!r}, which is not supported")
-
-
-def _slides(config: dict[str, Any]) -> bool:
-    """Whether some layer reads only a window; Qwen configurations carry a window they do not use."""
-    switched_on = config.get("use_sliding_window", config.get("model_type") == "mistral")
-    return bool(config.get("sliding_window")) and bool(switched_on)
 
 
 def _drop_copied_head(checkpoint: Checkpoint, left: set[str]) -> None:

@@ -69,16 +69,20 @@ class Diffusion:
             step=torch.tensor([written]),
             seed=torch.tensor([request.sampling.seed]),
         )
-        decided = [-1] * width
+        decided, sure = [-1] * width, canvas.score
         for k in range(width):
             if k:
                 rows = session.redraft(decided[:-1])
             raw = self._logits(session, state, rows, decided)
             time = torch.tensor([[1 - k / width]])
             step = Step(Span(torch.tensor([0]), width), torch.tensor([1]), k, time, time - 1 / width)
-            canvas = self.rule(torch.from_numpy(raw)[None], canvas, step, canvas.rng)
+            logits, before = torch.from_numpy(raw)[None], canvas.open
+            canvas = self.rule(logits, canvas, step, canvas.rng)
             decided = _ids(canvas, drafter.ids)
-            yield decided, canvas.score[0].tolist()
+            # the canvas keeps what the rule ranks by, which need not be a probability
+            chosen = logits.softmax(-1).gather(-1, canvas.tokens.clamp_max(raw.shape[-1] - 1)[..., None])[..., 0]
+            sure = torch.where(before & ~canvas.open, chosen, sure)
+            yield decided, sure[0].tolist()
             if -1 not in decided:
                 return
 

@@ -52,9 +52,9 @@ class Size:
     """Masked rows per anchor; the longest draft has one token more."""
     window: int = Field(default=128, gt=0)
     """Context rows that a row sees."""
-    mixer: int = Field(default=1152, gt=0)
+    mixer: int = Field(default=1152, gt=0, multiple_of=32)
     """Hidden channels of the recurrent head."""
-    ids: int = Field(default=8192, gt=0)
+    ids: int = Field(default=8192, gt=0, multiple_of=8)
     """Most frequent ids that may be drafted."""
 
 
