@@ -2,6 +2,9 @@
 
 import json
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,9 +82,6 @@ def _names(text: str) -> list[str]:
 
 def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, Any]:
     """Run a `Bench`, with progress on stderr; write the record and the picture where asked."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
     from mezzotint.evaluate import record
     from mezzotint.evaluate.benchmark import run
     from mezzotint.evaluate.plot import check, draw
@@ -96,15 +96,31 @@ def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, An
         if out is not None:
             record.write(out, made)
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("starting", total=None)
-        made = run(
-            settings,
-            [sys.executable, "-m", "mezzotint.cli.bench_worker"],
-            lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
-            save,
-        )
+    with _progress() as tell:
+        made = run(settings, [sys.executable, "-m", "mezzotint.cli.bench_worker"], tell, save)
     if plot is not None:
         draw(made, plot)
     return made
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on a terminal; elsewhere a line whenever something else is being done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    if not sys.stderr.isatty():
+        said = ""
+
+        def say(what: str, done: int, total: int) -> None:
+            nonlocal said
+            if what != said:
+                said = what
+                print(f"{time.strftime('%H:%M:%S')} {done}/{total} {what}", file=sys.stderr, flush=True)  # noqa: T201
+
+        yield say
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task("starting", total=None)
+        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)

@@ -196,7 +196,7 @@ def _likelihoods(
     every = dict.fromkeys((t.prompt, tuple(t.written.tokens)) for timings in raced.timings.values() for t in timings)
     scores = {}
     for number, (prompt, tokens) in enumerate(every):
-        tell(f"likelihood of answer {number + 1} of {len(every)}")
+        tell(f"likelihood of answers, {number * 10 // len(every) * 10} %")
         scores[prompt, tokens] = float(log_likelihoods(reference, raced.tasks[prompt].ids, tokens).sum())
     return scores
 
