@@ -7,8 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
-from mezzotint.denoisers.load import decoder_config
-from mezzotint.denoisers.native.runtime import BLOCK, Floats, Layer, Linear, Pool, Shape, Stack
+from mezzotint.denoisers.native.binding import BLOCK, Floats
+from mezzotint.denoisers.native.runtime import Linear, Pool
+from mezzotint.denoisers.native.stack import Layer, Shape, Stack
+from mezzotint.denoisers.variants import refuse_variants
 from mezzotint.errors import CheckpointError
 
 
@@ -79,14 +81,17 @@ class NativeDecoder:
 
 def _check_supported(checkpoint: Checkpoint) -> None:
     """Raises CheckpointError for networks that nothing here computes, NativeUnsupported for those that torch does."""
-    c = decoder_config(checkpoint)
+    refuse_variants(checkpoint)
+    c, names = checkpoint.config, checkpoint.names()
+    heads, stored, dim = c["num_attention_heads"], c["num_key_value_heads"], c["head_dim"]
+    width, inner, vocab = c["hidden_size"], c["intermediate_size"], c["vocab_size"]
     reasons = {
-        "biases": any(name.endswith(".bias") for name in checkpoint.names()),
-        "norms of queries and keys": c.qk_norm,
-        f"heads of {c.head_dim} channels": c.head_dim % BLOCK,
-        f"{c.heads} heads on {c.kv_heads}": c.heads % c.kv_heads or c.heads // c.kv_heads not in (1, 2, 3, 4, 8),
-        f"layers of {c.width} and {c.inner} channels": c.width % BLOCK or c.inner % BLOCK,
-        f"vocabulary of {c.vocab}": c.vocab % 8,
+        "biases": any(name.endswith(".bias") for name in names),
+        "norms of queries and keys": any("q_norm" in name or "k_norm" in name for name in names),
+        f"heads of {dim} channels": dim % BLOCK,
+        f"{heads} heads on {stored}": heads % stored or heads // stored not in (1, 2, 3, 4, 8),
+        f"layers of {width} and {inner} channels": width % BLOCK or inner % BLOCK,
+        f"vocabulary of {vocab}": vocab % 8,
     }
     reason = next((text for text, holds in reasons.items() if holds), None)
     if reason is not None:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafting import DrafterShape
+from mezzotint.denoisers.native.binding import max_rows
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
-from mezzotint.denoisers.native.runtime import Layer, Linear, RecurrentHead, Shape, Stack, max_rows
+from mezzotint.denoisers.native.runtime import Linear, RecurrentHead
+from mezzotint.denoisers.native.stack import Layer, Shape, Stack
 
 
 class NativeDrafter:

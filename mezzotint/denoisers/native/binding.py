@@ -1,0 +1,58 @@
+"""How Python calls the native kernels: the library, arrays as pointers."""
+
+import ctypes
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mezzotint.denoisers.native.build import NativeUnavailable, library
+from mezzotint.errors import CapacityError
+
+Floats = NDArray[np.float32]
+BLOCK = 32
+"""Inputs that share one scale."""
+
+
+@cache
+def lib() -> ctypes.CDLL:
+    """The kernels, built if need be.
+
+    Raises:
+        NativeUnavailable: they cannot be built or loaded here.
+    """
+    path = library()
+    try:
+        loaded = ctypes.CDLL(str(path))
+    except OSError as error:
+        raise NativeUnavailable(f"the native kernels cannot be loaded: {error}") from error
+    for name in ("pool_new", "linear_new", "stack_new", "head_new"):
+        getattr(loaded, f"mz_{name}").restype = ctypes.c_void_p
+    loaded.mz_instructions.restype = ctypes.c_char_p
+    loaded.mz_stack_length.restype = ctypes.c_int
+    return loaded
+
+
+def max_rows() -> int:
+    """Most rows of one call."""
+    return lib().mz_max_rows()
+
+
+def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
+    """Where an array's numbers lie; null for None."""
+    return ctypes.c_void_p(array.ctypes.data if array is not None else None)
+
+
+def ints(values: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
+    """Numbers as the kernels read them."""
+    return np.ascontiguousarray(values, np.int32)
+
+
+def check_shape(x: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Raises CapacityError unless `x` is contiguous float32 of this shape."""
+    if x.shape != shape or x.dtype != np.float32 or not x.flags.c_contiguous:
+        raise CapacityError(
+            f"cannot use {x.dtype} numbers of shape {list(x.shape)}: float32 of {list(shape)} are needed"
+        )
