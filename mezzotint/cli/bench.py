@@ -72,8 +72,7 @@ def bench(
 
         from mezzotint.evaluate.report import tables
 
-        console = Console()
-        console.print(tables(record))
+        Console().print(tables(record))
 
 
 def _names(text: str) -> list[str]:
