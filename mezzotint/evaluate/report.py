@@ -63,7 +63,7 @@ def _quality(record: dict[str, Any]) -> Table:
     )
     columns = ("engine", "=", "prefix", "log p", "rep-4", "entropy", "exact", "95 %")
     for column in columns:
-        table.add_column(column, justify="left" if column == "engine" else "right")
+        table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
     for name, engine in record["engines"].items():
         q = engine["quality"]
         match = q["exact_match"]
@@ -75,7 +75,7 @@ def _quality(record: dict[str, Any]) -> Table:
             f"{q['repetition']['4']:.3f}",
             f"{q['entropy']['mean']:.2f}",
             f"{match['mean']:.1%}" if match["count"] else "-",
-            f"{match['low']:.0%}-{match['high']:.0%}" if match["count"] else "-",
+            f"{match['low'] * 100:.0f}-{match['high']:.0%}" if match["count"] else "-",
         )
     return table
 
