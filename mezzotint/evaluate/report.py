@@ -61,7 +61,7 @@ def _quality(record: dict[str, Any]) -> Table:
         title=f"quality of the same answers (=: identical to {reference}; prefix: share before they differ)",
         title_justify="left",
     )
-    columns = ("engine", "=", "prefix", "log p", "rep-4", "entropy", "exact", "95 %")
+    columns = ("engine", "=", "prefix", "log p", "rep-4", "entropy", "exact, 95 %")
     for column in columns:
         table.add_column(column, justify="left" if column == "engine" else "right", no_wrap=True)
     for name, engine in record["engines"].items():
@@ -74,8 +74,7 @@ def _quality(record: dict[str, Any]) -> Table:
             f"{q['log_likelihood']['mean']:.3f}",
             f"{q['repetition']['4']:.3f}",
             f"{q['entropy']['mean']:.2f}",
-            f"{match['mean']:.1%}" if match["count"] else "-",
-            f"{match['low'] * 100:.0f}-{match['high']:.0%}" if match["count"] else "-",
+            f"{match['mean']:.0%} ({match['low'] * 100:.0f}-{match['high'] * 100:.0f})" if match["count"] else "-",
         )
     return table
 
