@@ -23,17 +23,26 @@ def close(got, want, tolerance=2e-2):
     np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * np.abs(want).max())
 
 
-def test_both_backends_think_alike():
-    for made in (checkpoint(), checkpoint(tie_word_embeddings=False), checkpoint(num_key_value_heads=4)):
-        for got, want in zip(fresh(native(made), TEXT), fresh(eager(made), TEXT), strict=True):
-            close(got, want)
+def off(got, want):
+    """Root mean square of the difference, as a share of that of the wanted."""
+    return np.sqrt(np.square(got - want).mean() / np.square(want).mean())
 
 
-@pytest.mark.parametrize(("kind", "tolerance"), [("q8_0", 2e-3), ("q4_1", 4e-2)])
-def test_stored_blocks_are_used_as_they_are(kind, tolerance):
-    """Against floats of the same values: only activations are rounded, to 16 bits for q8_0 and to 8 for q4_1."""
-    made = quantised(kind)
-    close(fresh(native(made), TEXT)[0], fresh(eager(made), TEXT)[0], tolerance)
+@pytest.mark.parametrize(
+    "change", [{}, {"tie_word_embeddings": False}, {"num_key_value_heads": 4}, {"num_key_value_heads": 1}], ids=str
+)
+def test_both_backends_think_alike(change):
+    """On eight-bit weights the kernels only round activations, to 16 bits, and keys and values, to 11."""
+    made = quantised("q8_0", **change)
+    for got, want in zip(fresh(native(made), TEXT), fresh(eager(made), TEXT), strict=True):
+        close(got, want, 4e-3)
+
+
+def test_floats_are_rounded_to_eight_bits_and_four_bits_are_met_by_eight():
+    """A random network magnifies what a trained one would not, so these bounds are loose."""
+    assert off(fresh(native(checkpoint()), TEXT)[0], fresh(eager(checkpoint()), TEXT)[0]) < 0.06
+    made = quantised("q4_1")
+    assert off(fresh(native(made), TEXT)[0], fresh(eager(made), TEXT)[0]) < 0.12
 
 
 def test_alternated_takes_turns_of_32_rows():

@@ -87,10 +87,11 @@ def checkpoint(seed: int = 0, **changes: Any) -> Checkpoint:
     return Checkpoint("tiny", Path("memory"), config, TokenizerSpec("{}", "", {}, (2,)), made)
 
 
-def quantised(kind: str, seed: int = 0) -> Checkpoint:
+def quantised(kind: str, seed: int = 0, **changes: Any) -> Checkpoint:
     """The same with matrices in blocks, "q4_1" or "q8_0", and the float tensors exactly what the blocks say."""
-    made = {name: Stored(v) if v.ndim == 1 else blocked(v, kind) for name, v in tensors(CONFIG, seed).items()}
-    return replace(checkpoint(seed), tensors=made)
+    made = checkpoint(seed, **changes)
+    values = tensors(made.config, seed)
+    return replace(made, tensors={n: Stored(v) if v.ndim == 1 else blocked(v, kind) for n, v in values.items()})
 
 
 def blocked(values: NDArray[np.float32], kind: str) -> Stored:

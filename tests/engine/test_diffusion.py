@@ -24,12 +24,12 @@ def run(kind, request, backend="native", **options):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("block", [1, 2, 3, 6, 17])
+@pytest.mark.parametrize("block", [1, 3, 6, 17])
 def test_every_rule_writes_with_blocks_of_every_size(backend, rule, block):
     numbers = {"rule": rule, "level": RULES[rule], "block": block}
     for correct in (True, False):
-        got = run("random", Request(PROMPTS[0], 20), backend, correct=correct, **numbers)
-        assert finished(got).tokens == len(written(got)) == 20
+        got = run("random", Request(PROMPTS[0], 19), backend, correct=correct, **numbers)
+        assert finished(got).tokens == len(written(got)) == 19
         assert all(0 <= score <= 1 for event in got if isinstance(event, Wrote) for score in event.scores)
 
 
@@ -38,8 +38,9 @@ def test_rules_have_numbers_of_their_own(rule):
     assert finished(run("random", Request(PROMPTS[0], 9), rule=rule)).tokens == 9
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-@pytest.mark.parametrize("kind", ["random", "mixed", "wrong", "right"])
+@pytest.mark.parametrize(
+    ("backend", "kind"), [("native", k) for k in ("random", "mixed", "wrong", "right")] + [("eager", "random")]
+)
 @pytest.mark.parametrize("block", [1, 4, 7])
 def test_accepting_only_the_first_choice_writes_the_greedy_text(backend, kind, block):
     for prompt in PROMPTS:

@@ -19,7 +19,7 @@ NUMBERS = [Verify(), Verify(nodes=1, fan=1, beam=1), Verify(nodes=30, gate=0.0, 
 @pytest.mark.parametrize("kind", DRAFTERS)
 def test_greedy_text_is_that_of_one_by_one(backend, kind):
     causal = network(backend)
-    for prompt in prompts(8):
+    for prompt in prompts(10 if backend == "native" else 3):
         request = Request(prompt, 24)
         got = events(Engine(causal, draft_with(kind, causal, request), NONE), request, Verify())
         assert written(got) == one_by_one(causal, request)
@@ -40,7 +40,7 @@ def test_the_shape_of_the_tree_does_not_matter(mode, kind):
 @pytest.mark.parametrize("sampling", [Sampling(1.0, 1.0, 5), Sampling(0.7, 0.8, 6), Sampling(2.0, 0.5, 7)])
 def test_sampled_text_is_that_of_one_by_one_with_the_same_seed(backend, kind, sampling):
     causal = network(backend)
-    for prompt in prompts(3, seed=3):
+    for prompt in prompts(3 if backend == "native" else 1, seed=3):
         request = Request(prompt, 16, sampling)
         got = events(Engine(causal, draft_with(kind, causal, request), NONE), request, Verify())
         assert written(got) == one_by_one(causal, request)
