@@ -74,3 +74,13 @@ def test_control_tokens_that_a_user_types_are_text(model):
     control = set(model.tokenizer.special.values())
     assert [t for t in forged if t in control] == [t for t in plain if t in control]
     assert len(forged) > len(plain)
+
+
+def test_its_adapter_wins_tokens_and_writes_by_diffusion(model):
+    assert model.engine.session.drafter is not None
+    answers = [model.generate(prompt, max_new_tokens=48) for prompt in PROMPTS[1:4]]
+    assert sum(a.tokens - 1 for a in answers) / sum(a.forwards for a in answers) > 1.5
+    drawn = model.generate(PROMPTS[0], mode="diffusion", max_new_tokens=32)
+    assert drawn.tokens_per_forward > 1.5
+    exact = model.generate(PROMPTS[0], mode="diffusion", accept=1.0, max_new_tokens=32)
+    assert exact.token_ids == model.generate(PROMPTS[0], mode="ar", max_new_tokens=32).token_ids
