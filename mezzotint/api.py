@@ -129,6 +129,11 @@ class Model:
             unknown = [option for option in options if option not in signature(loading.diffusion).parameters]
             if unknown:
                 raise ConfigError(f"mode diffusion has no option {unknown[0]}")
+            if self.backend == "native":
+                import torch
+
+                # a block's few columns are no work for several threads, and torch's would fight those of the kernels
+                torch.set_num_threads(1)
             return loading.diffusion(**options)
         if options:
             raise ConfigError(f"mode {name} has no option {next(iter(options))}")

@@ -19,6 +19,8 @@ from mezzotint.errors import CheckpointError, ConfigError, RequestError
 BACKENDS = ("auto", "native", "torch")
 CONTEXT = 4096
 """Most tokens that a store is made for; memory is taken as it fills."""
+DRAFT_BITS = 4
+"""Of the drafter's weights on the native kernels: a rougher guess, sooner."""
 LONGEST_BLOCK = 64
 """Rows that one pass of a network takes."""
 
@@ -41,7 +43,7 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
             if adapter is None:
                 return network, None, "native"
             shape, weights = _fitting(adapter, checkpoint)
-            return network, NativeDrafter(shape, weights, network), "native"
+            return network, NativeDrafter(shape, weights, network, DRAFT_BITS), "native"
     return *_eager(checkpoint, adapter, threads), "torch"
 
 
@@ -84,7 +86,7 @@ def shipped(checkpoint: Checkpoint) -> Path | None:
 
 
 def diffusion(
-    block: int = 6, rule: str = "threshold", level: float | None = None, correct: bool = True, accept: float = 0.3
+    block: int = 4, rule: str = "threshold", level: float | None = None, correct: bool = True, accept: float = 0.2
 ) -> Mode:
     """A mode from plain options; `level` is the rule's number: a probability, a factor, nats, or tokens a step.
 
@@ -102,7 +104,7 @@ def diffusion(
     if not 0 <= accept <= 1:
         raise RequestError(f"cannot accept from {accept} on: give a share from 0 to 1")
     makers: dict[str, tuple[float, Any]] = {
-        "threshold": (0.9, lambda x: Unmask(likeliest, Above(x))),
+        "threshold": (0.3, lambda x: Unmask(likeliest, Above(x))),
         "factor": (1.0, lambda x: Unmask(likeliest, Factor(x))),
         "entropy": (0.1, lambda x: Unmask(entropy, EntropyBound(x))),
         "topk": (2.0, lambda x: Unmask(likeliest, Top(int(x)))),

@@ -14,7 +14,7 @@ from mezzotint.errors import ConfigError, RequestError
 MODES = ("verify", "ar", "diffusion")
 BACKENDS = ("auto", "native", "torch")
 DEFAULT_MODEL = "smollm2-135m-instruct"
-LEVELS = {"threshold": 0.9, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
+LEVELS = {"threshold": 0.3, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
 """The rules of diffusion mode and the number each takes if none is given."""
 
 _WRITING = "Writing"
@@ -56,7 +56,7 @@ class Settings:
         str | None, typer.Option(metavar="TEXT", help="How the model should behave.", rich_help_panel=_WRITING)
     ] = None
     block: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens per block (6).", rich_help_panel=_DIFFUSION)
+        int | None, typer.Option(metavar="N", help="Tokens per block (4).", rich_help_panel=_DIFFUSION)
     ] = None
     rule: Annotated[
         str | None,

@@ -26,11 +26,11 @@ class Diffusion:
     """Block diffusion; the text is the drafter's, checked by the network."""
 
     rule: Rule
-    block: int = 6
+    block: int = 4
     """Columns of the canvas, the anchor included."""
     correct: bool = True
     """Reopen columns that the network finds unlikely."""
-    accept: float = 0.3
+    accept: float = 0.2
     """Least probability of a column, as a share of the network's first choice, that needs no correction."""
 
     def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:

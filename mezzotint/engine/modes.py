@@ -50,7 +50,7 @@ class Verify:
     """Most drafted tokens in a row."""
     nodes: int = 7
     """Most drafted tokens in one pass."""
-    gate: float = 0.25
+    gate: float = 0.2
     """Least chance, by the drafter, of a token worth a row of the pass."""
     fan: int = 3
     """Candidates per node."""

@@ -21,9 +21,12 @@ class NativeDrafter:
         shape: sizes.
         weights: arrays by the names of `Drafter.state_dict()`.
         network: the causal network, whose embedding and threads are shared.
+        bits: of its weights, 8 or 4; drafts get a little worse with 4, and cheaper.
     """
 
-    def __init__(self, shape: DrafterShape, weights: Mapping[str, NDArray[Any]], network: NativeDecoder) -> None:
+    def __init__(
+        self, shape: DrafterShape, weights: Mapping[str, NDArray[Any]], network: NativeDecoder, bits: int = 8
+    ) -> None:
         s = self.shape = shape
         self.embedding, self.pool, self.eps = network.embedding, network.pool, s.eps
         self.ids = np.asarray(weights["ids"], np.int64)
@@ -31,19 +34,20 @@ class NativeDrafter:
         self.place[self.ids] = np.arange(len(self.ids))
         f = {name: np.asarray(value, np.float32) for name, value in weights.items() if name != "ids"}
         tap_norm = np.concatenate([f[f"tap_norms.{i}.weight"] for i in range(len(s.taps))])
-        self.fuse_taps = Linear.from_float(f["fuse_taps.weight"] * tap_norm)
-        self.fuse_token = Linear.from_float(f["fuse_token.weight"])
+        self.fuse_taps = Linear.from_float(f["fuse_taps.weight"] * tap_norm, bits)
+        self.fuse_token = Linear.from_float(f["fuse_token.weight"], bits)
         # a masked row is the same whatever is around it, so it is made once
         self.blank = f["blank"]
         self.masked_row = f["blank"] + self.fuse_token.apply(self.pool, f["mask"][None])[0]
         norm = f["norm.weight"]
-        mix_in, mix_out = Linear.from_float(f["mix_in.weight"]), Linear.from_float(f["mix_out.weight"])
-        self.output = Linear.from_float(self.embedding.rows(self.ids.tolist()) * norm)
+        mix_in = Linear.from_float(f["mix_in.weight"], bits)
+        mix_out = Linear.from_float(f["mix_out.weight"], bits)
+        self.output = Linear.from_float(self.embedding.rows(self.ids.tolist()) * norm, bits)
         self.head = RecurrentHead((mix_in, mix_out, self.output, self.embedding), norm, s.eps, self.pool)
         sizes = Shape(
             s.width, s.hidden, s.layers, s.heads, s.kv_heads, s.head_dim, network.capacity, 1, s.window, s.eps, s.theta
         )
-        self.stack = Stack(sizes, [_layer(f, f"layers.{i}.") for i in range(s.layers)], self.pool)
+        self.stack = Stack(sizes, [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)], self.pool)
 
     def length(self) -> int:
         return self.stack.length()
@@ -111,12 +115,12 @@ def _normed(x: Floats, eps: float) -> Floats:
     return x / np.sqrt(np.square(x).mean(-1, keepdims=True, dtype=np.float32) + np.float32(eps))
 
 
-def _layer(f: Mapping[str, Floats], at: str) -> Layer:
+def _layer(f: Mapping[str, Floats], at: str, bits: int) -> Layer:
     return Layer(
-        qkv=Linear.from_float(f[at + "qkv.weight"]),
-        out=Linear.from_float(f[at + "out.weight"]),
-        gate_up=Linear.from_float(alternated([f[at + "gate.weight"], f[at + "up.weight"]])),
-        down=Linear.from_float(f[at + "down.weight"]),
+        qkv=Linear.from_float(f[at + "qkv.weight"], bits),
+        out=Linear.from_float(f[at + "out.weight"], bits),
+        gate_up=Linear.from_float(alternated([f[at + "gate.weight"], f[at + "up.weight"]]), bits),
+        down=Linear.from_float(f[at + "down.weight"], bits),
         attention_norm=f[at + "attention_norm.weight"],
         mlp_norm=f[at + "mlp_norm.weight"],
     )

@@ -64,10 +64,15 @@ class Linear:
             lib().mz_linear_free(handle)
 
     @classmethod
-    def from_float(cls, weight: Floats) -> "Linear":
-        """Rounds Float[n, k] to 8 bits with one scale per 32 inputs."""
+    def from_float(cls, weight: Floats, bits: int = 8) -> "Linear":
+        """Rounds Float[n, k] to 8 bits with a scale per 32 inputs, or to 4 bits with a scale and a minimum."""
         n, k = weight.shape
         blocks = np.asarray(weight, np.float32).reshape(n, k // BLOCK, BLOCK)
+        if bits == 4:
+            low = blocks.min(-1)
+            scale = np.maximum((blocks.max(-1) - low) / 15, np.float32(1e-12))
+            codes = np.rint((blocks - low[..., None]) / scale[..., None]).clip(0, 15).astype(np.uint8)
+            return cls(codes.reshape(n, k), scale, low)
         scale = np.abs(blocks).max(-1) / 127
         codes = np.rint(blocks / np.maximum(scale, 1e-30)[..., None]).astype(np.int8)
         return cls(codes.reshape(n, k), scale, None)
