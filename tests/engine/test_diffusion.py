@@ -52,9 +52,10 @@ def test_accepting_only_the_first_choice_writes_the_greedy_text(backend, kind, b
 def test_a_drafter_that_knows_writes_the_greedy_text_in_blocks(rule):
     for prompt in PROMPTS:
         request = Request(prompt, 23)
-        got = run("right", request, rule=rule, block=5)
-        assert written(got) == one_by_one(network("native"), request)
-        assert finished(got).forwards == math.ceil(22 / 5)
+        for accept in (0.3, 1.0):
+            got = run("right", request, rule=rule, block=5, accept=accept)
+            assert written(got) == one_by_one(network("native"), request)
+            assert finished(got).forwards == math.ceil(22 / 5)
 
 
 def test_without_correction_whole_blocks_are_settled():

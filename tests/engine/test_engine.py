@@ -88,9 +88,10 @@ def told(happened):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_reading_that_broke_off_is_not_mistaken_for_the_text_before(backend):
+@pytest.mark.parametrize("drafts", [True, False])
+def test_reading_that_broke_off_is_not_mistaken_for_the_text_before(backend, drafts):
     causal = BACKENDS[backend](checkpoint())
-    session = Session(causal, drafting(drafter(checkpoint()), causal))
+    session = Session(causal, drafting(drafter(checkpoint()), causal) if drafts else None)
     text = prompts(9, seed=3)
     long = [t for p in text for t in p][:60]
     session.open(long)

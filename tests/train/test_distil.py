@@ -131,7 +131,7 @@ def test_a_killed_run_goes_on_and_loses_nothing_that_was_finished(tmp_path):
         with open(tmp_path / f"{name}.bin", "ab") as file:
             file.write(b"\x07" * 999)
     with open(tmp_path / "index.jsonl", "ab") as file:
-        file.write(b'{"number": 99, "sta')
+        file.write(b'{"number": 99, "sta' + b" " * 99)
     fill(tmp_path, 600)
     after = list(entries(tmp_path))
     assert len({number for number, _ in after}) == len(after) > len(before)
