@@ -96,6 +96,7 @@ class Live:
         self._begun = time.perf_counter()
         self._painted = 0.0
         self._frame = 0
+        self._drafted = False
         self._console = console
         self._paint("")
 
@@ -122,8 +123,12 @@ class Live:
                 self._take(self._decoder.push(event.tokens))
             case Finished():
                 return
-        if time.perf_counter() - self._painted >= FRAME_SECONDS:
+        # a draft lives for one pass only, so frames wait for one, and the first is never missed
+        is_draft = isinstance(event, Wrote)
+        wait = FRAME_SECONDS * (1 if is_draft else 2)
+        if time.perf_counter() - self._painted >= wait or (is_draft and not self._drafted):
             self._paint(self._progress())
+        self._drafted |= is_draft
 
     def close(self) -> None:
         """Leave the settled text, and nothing else, on the screen."""

@@ -48,7 +48,7 @@ class Unmask:
             rng: the request's noise, `canvas.rng`.
 
         Returns:
-            A canvas with `step` one higher in every row.
+            A canvas with `step` one higher in every row that had something to do.
         """
         for shape in self.shapers:
             raw = shape(raw, canvas, step)
@@ -78,7 +78,9 @@ class Unmask:
         if self.prior is not None:
             noise = self.prior((columns.shape[0], after.tokens.shape[1]), columns.device, rng.fork(_PRIOR))
             after.tokens = torch.where(after.open, noise, after.tokens)
-        after.step = canvas.step + 1
+        # a row whose window is done waits for its neighbours, and its noise waits with it
+        working = open.any(-1) if self.revise is None else torch.ones_like(canvas.step, dtype=torch.bool)
+        after.step = canvas.step + working.to(canvas.step.dtype)
         return after
 
 

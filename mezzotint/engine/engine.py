@@ -20,12 +20,14 @@ class Engine:
         self.session = Session(network, drafter)
         self.eos = eos
         self._busy = threading.Lock()
+        self._owner: int | None = None
 
     def stream(self, request: Request, mode: Mode) -> Iterator[Event]:
         """Events of one request, the last of which is `Finished`.
 
         Raises:
-            RequestError: the prompt does not fit, or an id is outside the vocabulary.
+            RequestError: the prompt does not fit, an id is outside the vocabulary, or this thread has left another
+                answer unfinished, which would wait for itself.
         """
         network = self.session.network
         if len(request.prompt) >= network.capacity:
@@ -35,8 +37,14 @@ class Engine:
             )
         if not all(0 <= token < network.vocab for token in request.prompt):
             raise RequestError(f"the prompt has an id outside the vocabulary of {network.vocab} tokens")
+        if self._owner == threading.get_ident():
+            raise RequestError("another answer of this thread is unfinished: read it to its end or close it first")
         with self._busy:
-            yield from self._run(request, mode)
+            self._owner = threading.get_ident()
+            try:
+                yield from self._run(request, mode)
+            finally:
+                self._owner = None
 
     def _run(self, request: Request, mode: Mode) -> Iterator[Event]:
         begun = time.perf_counter()

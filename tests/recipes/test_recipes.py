@@ -23,5 +23,5 @@ def test_a_misspelt_recipe_is_guessed():
 
 
 def test_edits_of_a_recipe_are_checked():
-    with pytest.raises(ConfigError, match=r"train\.optim\.lr: Input should be greater than 0"):
+    with pytest.raises(ConfigError, match=r"train\.optim\.adamw\.lr: Input should be greater than 0"):
         load("mdlm-text", ["train.optim.lr=0"])
