@@ -29,7 +29,7 @@ class Settings:
         str,
         typer.Option(
             help="verify: drafts by diffusion, checks by the causal pass, same text as ar, faster. "
-            "ar: one token at a time. diffusion: whole blocks from noise, fastest, other text.",
+            "ar: one token at a time. diffusion: whole blocks from noise, fewest passes, other text.",
             metavar="|".join(MODES),
             rich_help_panel=_WRITING,
         ),

@@ -27,10 +27,7 @@ namespace mz {
 constexpr int kBlock = 32;       // inputs that share one scale
 constexpr int kLanes = 8;        // output channels side by side
 constexpr int kTile = 8;         // rows multiplied together
-#ifndef AHEAD
-#define AHEAD 2048
-#endif
-constexpr int kAhead = AHEAD;
+constexpr int kAhead = 2048;     // bytes of weights asked for in advance
 constexpr int kQ4Bytes = 160;    // 128 of codes, 16 of scales, 16 of minima, for 8 channels x 32 inputs
 constexpr int kQ8Bytes = 272;    // 256 of codes, 16 of scales
 
