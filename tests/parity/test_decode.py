@@ -4,11 +4,8 @@ Vectors computed with EntropyBoundScheduler and BlockRefinementScheduler of hugg
 kuleshov-group/remdm at f830d659, on random logits; the draws themselves are left out.
 """
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from mezzotint.decode.canvas import Canvas, Span, Step
 from mezzotint.decode.plan import linear
@@ -18,18 +15,13 @@ from mezzotint.decode.select import Above, EntropyBound, OnTime, reveal
 from mezzotint.rng import Rng
 from mezzotint.schedules import Linear
 
-GOLDEN = Path(__file__).parent.parent / "golden"
 STEPS = range(4)
 
 
-def vectors(folder: str) -> dict[str, torch.Tensor]:
-    return load_file(GOLDEN / folder / "vectors.safetensors")
-
-
+@pytest.mark.golden("diffusers_entropy_bound")
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("case", "bound"), [("small", 0.1), ("medium", 2.0), ("large", 8.0)])
-def test_the_entropy_bound_accepts_the_same_columns(case, bound, step):
-    golden = vectors("diffusers_entropy_bound")
+def test_the_entropy_bound_accepts_the_same_columns(golden, case, bound, step):
     temperature = 0.4 + 0.4 * (4 - step) / 4
     _, score = entropy(golden["in.logits"][step] / temperature, Rng(0))
     everything = torch.ones(2, 8, dtype=torch.bool)
@@ -37,10 +29,10 @@ def test_the_entropy_bound_accepts_the_same_columns(case, bound, step):
     assert torch.equal(commit, golden[f"entropy_bound.{case}.{step}.accepted_index"])
 
 
+@pytest.mark.golden("diffusers_block_refinement")
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(("case", "tau"), [("static", 2.0), ("threshold", 0.35)])
-def test_a_threshold_with_a_budget_fills_the_same_masks(case, tau, step):
-    golden = vectors("diffusers_block_refinement")
+def test_a_threshold_with_a_budget_fills_the_same_masks(golden, case, tau, step):
     name = f"block.{case}.{step}."
     tokens, score = likeliest(golden["in.logits"][step], Rng(0))
     commit = OnTime(Above(tau))(score, golden[name + "sample"] == 39, linear(torch.tensor([8, 8]), step, 4))
@@ -49,6 +41,7 @@ def test_a_threshold_with_a_budget_fills_the_same_masks(case, tau, step):
     assert torch.equal(commit, golden[name + "transfer_index"])
 
 
+@pytest.mark.golden("remdm")
 @pytest.mark.parametrize("t", ["0.3", "0.7", "1.0"])
 @pytest.mark.parametrize(
     ("case", "remask"),
@@ -57,8 +50,7 @@ def test_a_threshold_with_a_budget_fills_the_same_masks(case, tau, step):
         ("remdm-rescale", Remask(Linear(eps=1e-9), 0.02, rescaled=True)),
     ],
 )
-def test_chances_of_revealing_and_masking_again_are_those_of_remdm(case, remask, t):
-    golden = vectors("remdm")
+def test_chances_of_revealing_and_masking_again_are_those_of_remdm(golden, case, remask, t):
     mask = 8
     a_t, a_s = (torch.tensor([[1 - float(t) + d]], dtype=torch.float64) for d in (0.0, 0.05))
     span = Span(torch.zeros(2, dtype=torch.long), 8)
@@ -75,8 +67,8 @@ def test_chances_of_revealing_and_masking_again_are_those_of_remdm(case, remask,
     torch.testing.assert_close(got, golden[f"{case}.t{t}.probs"], atol=1e-7, rtol=1e-6)
 
 
-def test_sharing_sigma_out_by_doubt_masks_as_often_as_remdm():
-    golden = vectors("remdm")
+@pytest.mark.golden("remdm")
+def test_sharing_sigma_out_by_doubt_masks_as_often_as_remdm(golden):
     decided = golden["x"] != 8
     rows = 4000
     a_t, a_s = torch.full((rows, 1), 0.3), torch.full((rows, 1), 0.35)

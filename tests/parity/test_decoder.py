@@ -192,6 +192,7 @@ def test_what_the_decoder_would_compute_wrongly_is_refused(tmp_path, key, value)
         load_decoder(open_checkpoint(write_folder(tmp_path / "x", **{key: value})))
 
 
+@pytest.mark.golden("smollm2")
 @pytest.mark.model
 @torch.no_grad()
 def test_the_default_model_equals_transformers():
