@@ -41,14 +41,26 @@ class DrafterShape:
         return cls(**sizes)
 
 
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """How far a tree of drafts may grow."""
+
+    nodes: int
+    """Most nodes of a depth."""
+    gate: float
+    """Least chance, by the drafter, of a node."""
+    fan: int
+    """Candidates per node."""
+    beam: int
+    """Nodes of a depth that are drafted on."""
+
+
 class Drafting(Protocol):
     """A drafter with the store of its context rows; see denoisers/drafter.py for what rows and states are."""
 
     shape: DrafterShape
     ids: NDArray[np.int64]
     """Int[D]: the ids that may be drafted."""
-    place: NDArray[np.int64]
-    """Int[V]: where an id stands in `ids`, -1 where it does not."""
 
     def length(self) -> int:
         """Settled context rows."""
@@ -96,3 +108,67 @@ class Drafting(Protocol):
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
         """`advance`, and then `top` of the new states."""
         ...
+
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+        """Logits of a draft's columns, Float[n + 1, D].
+
+        Args:
+            state: Float[width], what drafts column 0.
+            rows: Float[n, width], block rows of columns 1, 2, ...
+            decided: tokens of columns 0 to n - 1 or -1; an open column passes for its likeliest token.
+        """
+        ...
+
+    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+        """A tree of drafts: tokens, parents and chances of its nodes, parents first.
+
+        Node i of the lists is node i + 1 of the tree; node 0 is its root, the token before the draft.  A chance is that
+        of the whole path.
+
+        Args:
+            state: Float[width], what drafts depth 1.
+            rows: Float[n, width], block rows of depths 2, 3, ..., n + 1.
+            growth: its limits.
+        """
+        ...
+
+
+def chain(drafter: Drafting, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+    """`Drafting.chain` step by step."""
+    out, state = [drafter.logits(state[None])[0]], state[None]
+    for row, token in zip(rows, decided, strict=True):
+        previous = token if token >= 0 else int(drafter.ids[out[-1].argmax()])
+        state = drafter.advance(row[None], [previous], state)
+        out.append(drafter.logits(state)[0])
+    return np.stack(out)
+
+
+def branches(
+    drafter: Drafting, state: Floats, rows: Floats, growth: Growth
+) -> tuple[list[int], list[int], list[float]]:
+    """`Drafting.branches` step by step."""
+    tokens: list[int] = []
+    parents: list[int] = []
+    scores: list[float] = []
+    front, chances, states = [0], [1.0], state[None]
+    ids, logp = drafter.top(states, growth.fan)
+    for depth in range(len(rows) + 1):
+        found = [
+            (p, i, token)
+            for i, chance in enumerate(chances)
+            for token, p in zip(ids[i].tolist(), (np.exp(logp[i]) * chance).tolist(), strict=True)
+            if p >= growth.gate
+        ]
+        found = sorted(found, reverse=True)[: growth.nodes]
+        made = range(len(tokens) + 1, len(tokens) + 1 + len(found))
+        for p, i, token in found:
+            tokens.append(token)
+            parents.append(front[i])
+            scores.append(p)
+        going = found[: growth.beam]
+        if not going or depth == len(rows):
+            break
+        before, previous = states[[i for _, i, _ in going]], [token for _, _, token in going]
+        states, ids, logp = drafter.follow(np.repeat(rows[depth][None], len(going), 0), previous, before, growth.fan)
+        front, chances = list(made)[: growth.beam], [p for p, _, _ in going]
+    return tokens, parents, scores

@@ -11,7 +11,7 @@ from torch import Tensor
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.drafter import Drafter, sees
-from mezzotint.denoisers.drafting import DrafterShape
+from mezzotint.denoisers.drafting import DrafterShape, Growth, branches, chain
 from mezzotint.denoisers.kv import KVCache
 from mezzotint.errors import CapacityError, CheckpointError
 
@@ -94,8 +94,6 @@ class EagerDrafter:
         self.drafter = drafter.eval()
         self.shape = drafter.shape
         self.ids = drafter.ids.cpu().numpy()
-        self.place = np.full(len(drafter.embedding), -1, np.int64)
-        self.place[self.ids] = np.arange(len(self.ids))
         self._rows = torch.empty(0, self.shape.width, device=drafter.ids.device)
         self._length = 0
 
@@ -139,6 +137,12 @@ class EagerDrafter:
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
         after = self.advance(rows, previous, state)
         return after, *self.top(after, k)
+
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+        return chain(self, state, rows, decided)
+
+    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+        return branches(self, state, rows, growth)
 
     def _trunk(self, known: Sequence[int]) -> Tensor:
         """Context rows that any of the last rows can see through the layers, then block rows; Float[R, width]."""

@@ -73,7 +73,7 @@ class Diffusion:
         for k in range(width):
             if k:
                 rows = session.redraft(decided[:-1])
-            raw = self._logits(session, state, rows, decided)
+            raw = drafter.chain(state, rows, decided[:-1])
             time = torch.tensor([[1 - k / width]])
             step = Step(Span(torch.tensor([0]), width), torch.tensor([1]), k, time, time - 1 / width)
             logits, before = torch.from_numpy(raw)[None], canvas.open
@@ -85,17 +85,6 @@ class Diffusion:
             yield decided, sure[0].tolist()
             if -1 not in decided:
                 return
-
-    def _logits(self, session: Session, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
-        """Float[width, D]; each column sees the token before it, decided or just proposed."""
-        drafter = session.drafter
-        assert drafter is not None
-        out = [drafter.logits(state[None])[0]]
-        for row, before in zip(rows, decided, strict=False):
-            previous = before if before >= 0 else int(drafter.ids[out[-1].argmax()])
-            state = drafter.advance(row[None], [previous], state[None])[0]
-            out.append(drafter.logits(state[None])[0])
-        return np.stack(out)
 
     def _kept(self, seen: Floats, tokens: Sequence[int]) -> int:
         """Columns before the first that the network finds unlikely."""

@@ -7,11 +7,9 @@ costs one pass of the causal network.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from mezzotint.decode.verify import Tree, repeat, walk
 from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafting import Drafting
+from mezzotint.denoisers.drafting import Growth
 from mezzotint.engine.request import Request
 from mezzotint.engine.session import Session
 
@@ -84,7 +82,9 @@ class Verify:
             block = min(session.drafter.shape.block, self.depth - 1, max(depth - 1, 0))
             state, rows = session.draft(anchor, block)
             if depth:
-                self._draft(session.drafter, grown, state, rows)
+                growth = Growth(self.nodes, self.gate, self.fan, self.beam)
+                tokens, parents, scores = session.drafter.branches(state, rows, growth)
+                grown = Tree([anchor, *tokens], [-1, *parents], [1.0, *scores])
         at, score = 0, 1.0
         if self.lookup and depth:
             for token in repeat([*session.tokens, anchor], min(self.lookup, depth)):
@@ -93,25 +93,6 @@ class Verify:
                     break
                 at = grown.add(token, at, score)
         return _pruned(grown, self.nodes)
-
-    def _draft(self, drafter: Drafting, grown: Tree, state: Floats, rows: Floats) -> None:
-        front, states = [0], state[None]
-        ids, logp = drafter.top(states, self.fan)
-        for depth in range(len(rows) + 1):
-            found: list[tuple[float, int, int]] = []
-            for i, node in enumerate(front):
-                for token, p in zip(ids[i].tolist(), (np.exp(logp[i]) * grown.scores[node]).tolist(), strict=True):
-                    if p >= self.gate:
-                        found.append((p, i, token))
-            found = sorted(found, reverse=True)[: self.nodes]
-            made = [(grown.add(token, front[i], p), i, token) for p, i, token in found]
-            going = made[: self.beam]
-            if not going or depth == len(rows):
-                return
-            before, previous = states[[i for _, i, _ in going]], [token for _, _, token in going]
-            row = np.repeat(rows[depth][None], len(going), 0)
-            states, ids, logp = drafter.follow(row, previous, before, self.fan)
-            front = [node for node, _, _ in going]
 
 
 def _pruned(grown: Tree, nodes: int) -> Tree:

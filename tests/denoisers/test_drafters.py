@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_hybrid import BACKENDS, SHAPE, TAPS, checkpoint, drafter, drafting, eager, fresh, native
 
 from mezzotint.denoisers.adapter import load_adapter, save_adapter
-from mezzotint.denoisers.drafting import DrafterShape
+from mezzotint.denoisers.drafting import DrafterShape, Growth, branches, chain
 from mezzotint.denoisers.eager import restored
 from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.errors import CapacityError, CheckpointError
@@ -111,8 +111,6 @@ def test_top_gives_vocabulary_ids_and_log_probabilities(made, taps):
     order = np.argsort(-exact, axis=1, kind="stable")[:, :3]
     np.testing.assert_array_equal(ids, made.ids[order])
     np.testing.assert_allclose(logp, np.take_along_axis(exact, order, 1), atol=1e-4)
-    np.testing.assert_array_equal(made.place[made.ids], np.arange(40))
-    assert (made.place >= 0).sum() == 40
 
 
 def test_following_is_advancing_and_taking_the_top(made, taps):
@@ -122,6 +120,30 @@ def test_following_is_advancing_and_taking_the_top(made, taps):
     want_ids, want_logp = made.top(state, 4)
     np.testing.assert_array_equal(ids, want_ids)
     np.testing.assert_allclose(logp, want_logp, atol=1e-4)
+
+
+@pytest.mark.parametrize("decided", [[-1, -1, -1], [7, -1, 9], [0, 1, 2]])
+def test_the_native_chain_is_the_step_by_step_one(taps, decided):
+    made = drafting(drafter(CK), native(CK))
+    state, rows = read(made, taps, 20)
+    np.testing.assert_allclose(made.chain(state, rows, decided), chain(made, state, rows, decided), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "growth",
+    [Growth(8, 0.0, 3, 2), Growth(7, 0.05, 3, 2), Growth(3, 0.0, 4, 4), Growth(1, 0.0, 1, 1), Growth(8, 0.99, 3, 2)],
+    ids=repr,
+)
+@pytest.mark.parametrize("rows", [0, 1, 3])
+def test_the_native_tree_is_the_step_by_step_one(taps, growth, rows):
+    made = drafting(drafter(CK), native(CK))
+    for n in (5, 20, 40):
+        state, block = read(made, taps, n)
+        tokens, parents, scores = made.branches(state, block[:rows], growth)
+        want = branches(made, state, block[:rows], growth)
+        assert (tokens, parents) == want[:2]
+        np.testing.assert_allclose(scores, want[2], rtol=1e-4)
+        assert all(parent <= i for i, parent in enumerate(parents))
 
 
 def test_native_heads_refuse_what_does_not_fit(taps):
@@ -135,6 +157,12 @@ def test_native_heads_refuse_what_does_not_fit(taps):
             made.top(rows, k)
     with pytest.raises(CapacityError):
         made.top(rows[:, :32], 2)
+    with pytest.raises(CapacityError):
+        made.chain(rows[0], rows[1:], [5])
+    with pytest.raises(CapacityError):
+        made.look([5, -2])
+    with pytest.raises(CapacityError):
+        made.branches(rows[0], rows[1:], Growth(4, 0.0, 41, 2))
 
 
 def test_a_drafter_of_another_shape_works_too(taps):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from tiny_hybrid import pool
 
-from mezzotint.denoisers.native.runtime import Linear, Pool, instructions, max_rows, top
+from mezzotint.denoisers.native.binding import max_rows
+from mezzotint.denoisers.native.runtime import Linear, Pool, instructions, top
 from mezzotint.errors import CapacityError, CheckpointError
 
 SIZES = [(8, 32), (40, 96), (72, 160), (264, 64)]

@@ -14,7 +14,7 @@ from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.base import Blocks
 from mezzotint.denoisers.causal import Causal, Floats, prefill
 from mezzotint.denoisers.drafter import Drafter
-from mezzotint.denoisers.drafting import DrafterShape, Drafting
+from mezzotint.denoisers.drafting import DrafterShape, Drafting, Growth, branches, chain
 from mezzotint.denoisers.eager import EagerDecoder, EagerDrafter
 from mezzotint.denoisers.load import load_decoder
 from mezzotint.denoisers.native.decoder import NativeDecoder
@@ -156,7 +156,7 @@ class Oracle:
 
     def __init__(self, text: Sequence[int], vocab: int, wrong: Callable[[int], bool], shape: DrafterShape) -> None:
         self.text, self.vocab, self.wrong, self.shape = list(text), vocab, wrong, shape
-        self.ids = self.place = np.arange(vocab)
+        self.ids = np.arange(vocab)
         self._length = 0
 
     def length(self) -> int:
@@ -192,6 +192,12 @@ class Oracle:
         self, rows: Floats, previous: Sequence[int], state: Floats, k: int
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
         return rows, *self.top(rows, k)
+
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+        return chain(self, state, rows, decided)
+
+    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+        return branches(self, state, rows, growth)
 
     def _states(self, n: int) -> Floats:
         states = np.zeros((n, self.shape.width), np.float32)

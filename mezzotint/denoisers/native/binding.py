@@ -28,7 +28,7 @@ def lib() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"the native kernels cannot be loaded: {error}") from error
-    for name in ("pool_new", "linear_new", "stack_new", "head_new"):
+    for name in ("pool_new", "linear_new", "stack_new", "drafter_new"):
         getattr(loaded, f"mz_{name}").restype = ctypes.c_void_p
     loaded.mz_instructions.restype = ctypes.c_char_p
     loaded.mz_stack_length.restype = ctypes.c_int

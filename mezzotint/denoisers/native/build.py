@@ -16,7 +16,7 @@ from pathlib import Path
 
 from mezzotint.errors import CapacityError
 
-SOURCES = ("native.cpp", "stack.hpp", "kernels.hpp", "pool.hpp")
+SOURCES = ("native.cpp", "drafter.hpp", "products.hpp", "stack.hpp", "kernels.hpp", "pool.hpp")
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++20", "-shared", "-fPIC", "-pthread")
 
 

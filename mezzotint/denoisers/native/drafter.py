@@ -1,5 +1,6 @@
 """The drafter of `denoisers/drafter.py` on the native kernels: the same rows and states, eight-bit weights."""
 
+import ctypes
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafting import DrafterShape
-from mezzotint.denoisers.native.binding import max_rows
+from mezzotint.denoisers.drafting import DrafterShape, Growth
+from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
-from mezzotint.denoisers.native.runtime import Linear, RecurrentHead
+from mezzotint.denoisers.native.runtime import Linear
 from mezzotint.denoisers.native.stack import Layer, Shape, Stack
+from mezzotint.errors import CapacityError
 
 
 class NativeDrafter:
@@ -28,26 +30,30 @@ class NativeDrafter:
         self, shape: DrafterShape, weights: Mapping[str, NDArray[Any]], network: NativeDecoder, bits: int = 8
     ) -> None:
         s = self.shape = shape
-        self.embedding, self.pool, self.eps = network.embedding, network.pool, s.eps
+        self.embedding, self.pool, self.vocab = network.embedding, network.pool, network.vocab
         self.ids = np.asarray(weights["ids"], np.int64)
-        self.place = np.full(network.vocab, -1, np.int64)
-        self.place[self.ids] = np.arange(len(self.ids))
         f = {name: np.asarray(value, np.float32) for name, value in weights.items() if name != "ids"}
         tap_norm = np.concatenate([f[f"tap_norms.{i}.weight"] for i in range(len(s.taps))])
-        self.fuse_taps = Linear.from_float(f["fuse_taps.weight"] * tap_norm, bits)
-        self.fuse_token = Linear.from_float(f["fuse_token.weight"], bits)
-        # a masked row is the same whatever is around it, so it is made once
-        self.blank = f["blank"]
-        self.masked_row = f["blank"] + self.fuse_token.apply(self.pool, f["mask"][None])[0]
-        norm = f["norm.weight"]
-        mix_in = Linear.from_float(f["mix_in.weight"], bits)
-        mix_out = Linear.from_float(f["mix_out.weight"], bits)
-        self.output = Linear.from_float(self.embedding.rows(self.ids.tolist()) * norm, bits)
-        self.head = RecurrentHead((mix_in, mix_out, self.output, self.embedding), norm, s.eps, self.pool)
+        fuse = np.concatenate([f["fuse_taps.weight"] * tap_norm, f["fuse_token.weight"]], 1)
+        output = self.embedding.rows(self.ids.tolist()) * f["norm.weight"]
+        made = (f["mix_in.weight"], f["mix_out.weight"], output, fuse, f["fuse_token.weight"])
+        mix_in, mix_out, self.output, fuse, fuse_token = (Linear.from_float(w, bits) for w in made)
+        matrices = (mix_in, mix_out, self.output, self.embedding, fuse, fuse_token)
         sizes = Shape(
             s.width, s.hidden, s.layers, s.heads, s.kv_heads, s.head_dim, network.capacity, 1, s.window, s.eps, s.theta
         )
         self.stack = Stack(sizes, [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)], self.pool)
+        masked = f["blank"] + fuse_token.apply(self.pool, f["mask"][None])[0]
+        # what the kernels point at must live as long as they do
+        self._kept = matrices, f["norm.weight"], f["blank"], masked, ints(self.ids)
+        handles = (ctypes.c_void_p * len(matrices))(*[m.handle for m in matrices])
+        vectors = [pointer(x) for x in self._kept[1:4]]
+        handle = lib().mz_drafter_new(handles, *vectors, self.stack.handle, len(s.taps), ctypes.c_float(s.eps))
+        self.handle = ctypes.c_void_p(handle)
+
+    def __del__(self) -> None:
+        if handle := self.__dict__.pop("handle", None):
+            lib().mz_drafter_free(handle)
 
     def length(self) -> int:
         return self.stack.length()
@@ -56,63 +62,107 @@ class NativeDrafter:
         self.stack.truncate(length)
 
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
-        context = self._context_rows(taps, following)
-        while len(context) + block > max_rows():
+        taps, after = np.ascontiguousarray(taps, np.float32), self._tokens(following)
+        check_shape(taps, (len(after), len(self.shape.taps), self.shape.width))
+        at = 0
+        while len(after) - at + block > max_rows():
             # the last context row stays for the pass with the block: its state is the answer
-            part = min(max_rows(), len(context) - 1)
-            self._run(context[:part], 0)
-            context = context[part:]
-        out = self._run(np.concatenate([context, np.repeat(self.masked_row[None], block, 0)]), block)
-        return out[len(context) - 1], out[len(context) :]
+            part = min(max_rows(), len(after) - at - 1)
+            self._read(taps[at : at + part], after[at : at + part], np.empty(0, np.int32))
+            at += part
+        out = self._read(taps[at:], after[at:], np.full(block, -1, np.int32))
+        return out[len(after) - at - 1], out[len(after) - at :]
 
     def look(self, known: Sequence[int]) -> Floats:
-        rows = np.repeat(self.masked_row[None], len(known), 0)
-        decided = [i for i, token in enumerate(known) if token >= 0]
-        if decided:
-            part = self._token_part([known[i] for i in decided])
-            rows[decided] = self.blank + self.fuse_token.apply(self.pool, part)
-        return self._run(rows, len(known)) if len(known) else rows
+        nothing = np.empty((0, len(self.shape.taps), self.shape.width), np.float32)
+        if not len(known):
+            return nothing[:, 0]
+        return self._read(nothing, np.empty(0, np.int32), self._tokens(known, open_too=True))
 
     def advance(self, rows: Floats, previous: Sequence[int], state: Floats) -> Floats:
-        return self.head.follow(rows, previous, state, 1)[0]
+        return self._follow(rows, previous, state, 1)[0]
 
     def logits(self, state: Floats) -> Floats:
-        return self.output.apply(self.pool, _normed(state, self.eps))
+        return np.concatenate([self.chain(one, state[:0], []) for one in state])
 
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
-        _, index, logp = self.head.follow(None, (), state, k)
+        _, index, logp = self._follow(None, (), state, k)
         return self.ids[index], logp
 
     def follow(
         self, rows: Floats, previous: Sequence[int], state: Floats, k: int
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
-        after, index, logp = self.head.follow(rows, previous, state, k)
+        after, index, logp = self._follow(rows, previous, state, k)
         return after, self.ids[index], logp
 
-    def _token_part(self, tokens: Sequence[int]) -> Floats:
-        return _normed(self.embedding.rows(tokens), self.eps)
-
-    def _context_rows(self, taps: Floats, following: Sequence[int]) -> Floats:
-        normed = _normed(taps, self.eps).reshape(len(taps), -1)
-        return self.fuse_taps.apply(self.pool, normed) + self.fuse_token.apply(self.pool, self._token_part(following))
-
-    def _run(self, rows: Floats, block: int) -> Floats:
-        """Context rows, then `block` block rows; the context rows are settled."""
-        n, window = len(rows) - block, self.shape.window
-        own = (1 << len(rows)) - (1 << n)
-        everything = own | (1 << n) - 1
-        masks = [(1 << i + 1) - 1 for i in range(n)] + [everything] * block
-        # the stack's window is about settled rows; context rows of this very pass may be too far away as well
-        far = [(1 << max(i + 1 - window, 0)) - 1 & ~own for i in range(len(rows))]
-        sees = np.array([m & ~f for m, f in zip(masks, far, strict=True)], np.uint64)
-        positions = self.length() + np.arange(len(rows))
-        out, _ = self.stack.run(rows, positions, sees, np.zeros(len(rows), np.int32))
-        self.stack.commit(range(n))
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+        state, rows = self._states(state[None])[0], self._states(rows)
+        known = self._tokens(decided, open_too=True)
+        if len(known) != len(rows):
+            raise CapacityError(f"cannot draft {len(rows)} columns after {len(known)} tokens")
+        out = np.empty((len(rows) + 1, len(self.ids)), np.float32)
+        lib().mz_drafter_chain(
+            self.pool.handle, self.handle, len(rows), *map(pointer, (state, rows, known, self._kept[-1], out))
+        )
         return out
 
+    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+        state, rows, most = self._states(state[None])[0], self._states(rows), growth.nodes * (len(rows) + 1)
+        if not 0 < growth.fan <= len(self.ids) or not 0 < growth.beam <= max_rows():
+            raise CapacityError(f"cannot grow {growth.beam} branches of {growth.fan} candidates each")
+        tokens, parents, scores = np.empty(most, np.int32), np.empty(most, np.int32), np.empty(most, np.float32)
+        made = lib().mz_drafter_branches(
+            self.pool.handle,
+            self.handle,
+            len(rows),
+            *map(pointer, (state, rows, self._kept[-1])),
+            growth.fan,
+            growth.beam,
+            growth.nodes,
+            ctypes.c_float(growth.gate),
+            *map(pointer, (tokens, parents, scores)),
+        )
+        return tokens[:made].tolist(), parents[:made].tolist(), scores[:made].tolist()
 
-def _normed(x: Floats, eps: float) -> Floats:
-    return x / np.sqrt(np.square(x).mean(-1, keepdims=True, dtype=np.float32) + np.float32(eps))
+    def _read(self, taps: Floats, following: NDArray[np.int32], known: NDArray[np.int32]) -> Floats:
+        n, block = len(following), len(known)
+        if n + block > max_rows() or self.length() + n + block > self.stack.shape.capacity + max_rows():
+            raise CapacityError(f"cannot draft from {n} and {block} rows after {self.length()}: the cache is full")
+        if self.length() + n > self.stack.shape.capacity:
+            raise CapacityError(f"the cache is full: {self.stack.shape.capacity} tokens")
+        out = np.empty((n + block, self.shape.width), np.float32)
+        lib().mz_drafter_read(
+            self.pool.handle, self.handle, n, pointer(taps), pointer(following), block, pointer(known), pointer(out)
+        )
+        return out
+
+    def _follow(
+        self, rows: Floats | None, previous: Sequence[int], state: Floats, k: int
+    ) -> tuple[Floats, NDArray[np.int32], Floats]:
+        """States Float[m, width], advanced where there are `rows`; outputs Int[m, k], log-probabilities Float[m, k]."""
+        state = self._states(np.array(state, np.float32))
+        m, before = len(state), None
+        if not 0 < m <= max_rows() or not 0 < k <= len(self.ids):
+            raise CapacityError(f"cannot draft {k} tokens each from {m} states")
+        if rows is not None:
+            rows, before = self._states(rows), self._tokens(previous)
+            if len(rows) != m or len(before) != m:
+                raise CapacityError(f"{len(rows)} rows and {len(before)} tokens do not fit {m} states")
+        index, value = np.empty((m, k), np.int32), np.empty((m, k), np.float32)
+        arrays = [pointer(x) for x in (rows, before, state)]
+        lib().mz_drafter_follow(self.pool.handle, self.handle, m, *arrays, k, pointer(index), pointer(value))
+        return state, index, value
+
+    def _states(self, x: Floats) -> Floats:
+        x = np.ascontiguousarray(x, np.float32)
+        check_shape(x, (len(x), self.shape.width))
+        return x
+
+    def _tokens(self, tokens: Sequence[int] | NDArray[Any], *, open_too: bool = False) -> NDArray[np.int32]:
+        out = ints(tokens)
+        if out.size and not (out.min() >= -open_too and out.max() < self.vocab):
+            raise CapacityError(f"a token outside the vocabulary of {self.vocab} was drafted from")
+        return out
 
 
 def _layer(f: Mapping[str, Floats], at: str, bits: int) -> Layer:

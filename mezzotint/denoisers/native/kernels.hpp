@@ -276,7 +276,7 @@ inline __m256 silu8(__m256 x) {
   return _mm256_div_ps(x, _mm256_add_ps(one, exp8(_mm256_sub_ps(_mm256_setzero_ps(), x))));
 }
 
-// y = x / rms(x) * weight (RMSNorm, arXiv 1910.07467 eq. 4).
+// y = x / rms(x) * weight (RMSNorm, arXiv 1910.07467 eq. 4); without a weight where there is none.
 inline void rms_norm(const float* x, const float* weight, int d, float eps, float* y) {
   __m256 s = _mm256_setzero_ps();
   for (int i = 0; i < d; i += 8) {
@@ -284,8 +284,10 @@ inline void rms_norm(const float* x, const float* weight, int d, float eps, floa
     s = _mm256_fmadd_ps(v, v, s);
   }
   const __m256 r = _mm256_set1_ps(1.0f / std::sqrt(sum8(s) / float(d) + eps));
-  for (int i = 0; i < d; i += 8)
-    _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(x + i), r), _mm256_loadu_ps(weight + i)));
+  for (int i = 0; i < d; i += 8) {
+    const __m256 v = _mm256_mul_ps(_mm256_loadu_ps(x + i), r);
+    _mm256_storeu_ps(y + i, weight ? _mm256_mul_ps(v, _mm256_loadu_ps(weight + i)) : v);
+  }
 }
 
 }  // namespace mz

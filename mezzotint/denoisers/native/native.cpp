@@ -1,71 +1,7 @@
 // The C interface that Python reads through ctypes.  Sizes and pointers are checked by the caller (runtime.py).
-#include "stack.hpp"
+#include "drafter.hpp"
 
 using namespace mz;
-
-namespace {
-
-// Kept between calls: fresh pages for every small product would cost more than the product.
-struct Scratch {
-  Quantised rows;
-  ~Scratch() { rows.release(); }
-  Quantised& of(int k) {
-    if (k > capacity_) {
-      if (capacity_) rows.release();
-      rows.reserve(kMaxRows, k);
-      capacity_ = k;
-      row.resize(k);
-    }
-    rows.k = k;
-    return rows;
-  }
-  std::vector<float> row;
-
- private:
-  int capacity_ = 0;
-};
-
-// y[m] = W x[m], for rows already quantised.
-void product(Pool& pool, const Linear& w, const Quantised& x, int rows, float* y) {
-  std::atomic<int> next{0};
-  const int groups = w.n / kLanes, chunk = groups > 512 ? 32 : 4, parts = (groups + chunk - 1) / chunk;
-  pool.run([&](int) {
-    for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < parts;)
-      for (int g = i * chunk; g < std::min(groups, (i + 1) * chunk); ++g)
-        multiply_group(w, g, x, rows, [&](int m, __m256 v) { _mm256_storeu_ps(y + size_t(m) * w.n + g * kLanes, v); });
-  });
-}
-
-// The k largest of x[0..n) in descending order, and the log of the sum of exponentials.
-float largest(const float* x, int n, int k, int* at, float* best) {
-  int kept = 0;
-  for (int i0 = 0; i0 < n; i0 += 64) {
-    const int end = std::min(n, i0 + 64);
-    if (kept == k) {
-      __m256 t = _mm256_set1_ps(-INFINITY);
-      int i = i0;
-      for (; i + 8 <= end; i += 8) t = _mm256_max_ps(t, _mm256_loadu_ps(x + i));
-      float m = max8(t);
-      for (; i < end; ++i) m = std::max(m, x[i]);
-      if (!(m > best[k - 1])) continue;
-    }
-    for (int i = i0; i < end; ++i) {
-      if (kept == k && !(x[i] > best[k - 1])) continue;
-      int j = kept < k ? kept++ : k - 1;
-      for (; j > 0 && x[i] > best[j - 1]; --j) best[j] = best[j - 1], at[j] = at[j - 1];
-      best[j] = x[i], at[j] = i;
-    }
-  }
-  const __m256 shift = _mm256_set1_ps(best[0]);
-  __m256 total = _mm256_setzero_ps();
-  int i = 0;
-  for (; i + 8 <= n; i += 8) total = _mm256_add_ps(total, exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift)));
-  double sum = sum8(total);
-  for (; i < n; ++i) sum += std::exp(x[i] - best[0]);
-  return best[0] + float(std::log(sum));
-}
-
-}  // namespace
 
 extern "C" {
 
@@ -137,60 +73,35 @@ void mz_top(void* p, int rows, int n, const float* logits, int k, int* index, fl
   });
 }
 
-// The recurrent head of a drafter (denoisers/drafter.py: Drafter.advance and Drafter.logits) in one call.
-struct Head {
-  const Linear *mix_in, *mix_out, *output, *embedding;
-  const float *norm, *ones;  // [width]
-  float eps;
-};
-void* mz_head_new(void* mix_in, void* mix_out, void* output, void* embedding, const float* norm, const float* ones, float eps) {
-  return new Head{static_cast<Linear*>(mix_in), static_cast<Linear*>(mix_out), static_cast<Linear*>(output),
-                  static_cast<Linear*>(embedding), norm, ones, eps};
+void* mz_drafter_new(void* const* matrices, const float* norm, const float* blank, const float* masked, void* stack, int taps, float eps) {
+  auto at = [&](int i) { return static_cast<const Linear*>(matrices[i]); };
+  return new Drafter{{at(0), at(1), at(2), at(3), norm, eps}, at(4), at(5), blank, masked, static_cast<Stack*>(stack), taps};
 }
-void mz_head_free(void* h) { delete static_cast<Head*>(h); }
+void mz_drafter_free(void* d) { delete static_cast<Drafter*>(d); }
+
+// n context rows, settled, and `block` block rows after them -> out [n + block][width].
+void mz_drafter_read(void* p, void* d, int n, const float* taps, const int* following, int block, const int* known, float* out) {
+  static_cast<Drafter*>(d)->read(*static_cast<Pool*>(p), n, taps, following, block, known, out);
+}
 
 // state [m][width] -> that of the next drafted token where `previous` is given, in place; then the k likeliest outputs of
 // each state and their log-probabilities.
-void mz_head_follow(void* p, void* h, int m, const float* rows, const int* previous, float* state, int k, int* index, float* value) {
+void mz_drafter_follow(void* p, void* d, int m, const float* rows, const int* previous, float* state, int k, int* index, float* value) {
   auto& pool = *static_cast<Pool*>(p);
-  const Head& head = *static_cast<Head*>(h);
-  const int d = head.output->k, inner = head.mix_in->n;
-  thread_local Scratch wide, middle, narrow;
-  thread_local std::vector<float> buffer, hidden, logits;
-  if (previous) {
-    buffer.resize(size_t(3) * d);
-    hidden.resize(size_t(m) * std::max(inner, d));
-    Quantised& joined = wide.of(3 * d);
-    for (int i = 0; i < m; ++i) {
-      rms_norm(rows + size_t(i) * d, head.norm, d, head.eps, buffer.data());
-      unpack_row(*head.embedding, previous[i], buffer.data() + d);
-      rms_norm(buffer.data() + d, head.ones, d, head.eps, buffer.data() + d);
-      rms_norm(state + size_t(i) * d, head.norm, d, head.eps, buffer.data() + 2 * d);
-      quantise_row(joined, head.mix_in->kind, i, buffer.data());
-    }
-    product(pool, *head.mix_in, joined, m, hidden.data());
-    Quantised& gated = middle.of(inner);
-    for (int i = 0; i < m; ++i) {
-      float* x = hidden.data() + size_t(i) * inner;
-      for (int j = 0; j < inner; j += kLanes) _mm256_storeu_ps(x + j, silu8(_mm256_loadu_ps(x + j)));
-      quantise_row(gated, head.mix_out->kind, i, x);
-    }
-    product(pool, *head.mix_out, gated, m, hidden.data());
-    for (size_t i = 0; i < size_t(m) * d; ++i) state[i] = rows[i] + hidden[i];
-  }
-  const int n = head.output->n;
-  logits.resize(size_t(m) * n);
-  buffer.resize(std::max(buffer.size(), size_t(d)));
-  Quantised& normed = narrow.of(d);
-  for (int i = 0; i < m; ++i) {
-    rms_norm(state + size_t(i) * d, head.ones, d, head.eps, buffer.data());
-    quantise_row(normed, head.output->kind, i, buffer.data());
-  }
-  product(pool, *head.output, normed, m, logits.data());
-  for (int i = 0; i < m; ++i) {
-    const float lse = largest(logits.data() + size_t(i) * n, n, k, index + size_t(i) * k, value + size_t(i) * k);
-    for (int j = 0; j < k; ++j) value[size_t(i) * k + j] -= lse;
-  }
+  const Head& head = static_cast<Drafter*>(d)->head;
+  if (previous) head.advance(pool, m, rows, previous, state);
+  head.likeliest(pool, m, state, k, index, value);
+}
+
+// Logits [width + 1][outputs] of a draft whose columns see the token before them: decided[i] or, below 0, the likeliest.
+void mz_drafter_chain(void* p, void* d, int width, const float* state, const float* rows, const int* decided, const int* ids, float* out) {
+  static_cast<Drafter*>(d)->head.chain(*static_cast<Pool*>(p), width, state, rows, decided, ids, out);
+}
+
+// A tree of drafts below its root, node 0; returns the number of nodes made, the root not counted.
+int mz_drafter_branches(void* p, void* d, int depth, const float* state, const float* rows, const int* ids, int fan, int beam, int nodes,
+                        float gate, int* tokens, int* parents, float* scores) {
+  return static_cast<Drafter*>(d)->head.branches(*static_cast<Pool*>(p), depth, state, rows, ids, Limits{fan, beam, nodes, gate}, Nodes{tokens, parents, scores});
 }
 
 }  // extern "C"

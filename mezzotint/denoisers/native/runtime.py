@@ -1,4 +1,4 @@
-"""The native kernels as Python objects: a pool of threads, a quantised matrix, a drafter's head.
+"""The native kernels as Python objects: a pool of threads, a quantised matrix.
 
 Arrays go in and out as contiguous numpy arrays; every call checks shapes and ranges first, because past this file
 nothing does.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, max_rows, pointer
+from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, pointer
 from mezzotint.errors import CapacityError, CheckpointError
 
 
@@ -107,55 +107,6 @@ class Linear:
             pool.handle, self.handle, len(x), pointer(x), pointer(norm), ctypes.c_float(eps), pointer(y)
         )
         return y
-
-
-class RecurrentHead:
-    """A drafter's head, `Drafter.advance` and then the likeliest of `Drafter.logits`, in one call.
-
-    Args:
-        mix_in, mix_out: the mixer.
-        output: the output matrix with the norm's weight multiplied in.
-        embedding: Q8 matrix of the causal network.
-        norm: Float[width], weight of the drafter's norm.
-    """
-
-    def __init__(self, matrices: tuple[Linear, Linear, Linear, Linear], norm: Floats, eps: float, pool: Pool) -> None:
-        self.matrices, self.norm, self.ones, self.pool = matrices, norm, np.ones_like(norm), pool
-        handles = [m.handle for m in matrices]
-        made = lib().mz_head_new(*handles, pointer(self.norm), pointer(self.ones), ctypes.c_float(eps))
-        self.handle = ctypes.c_void_p(made)
-
-    def __del__(self) -> None:
-        if handle := self.__dict__.pop("handle", None):
-            lib().mz_head_free(handle)
-
-    def follow(
-        self, rows: Floats | None, previous: Sequence[int], state: Floats, k: int
-    ) -> tuple[Floats, NDArray[np.int32], Floats]:
-        """States Float[m, width], advanced where there are `rows`; outputs Int[m, k], log-probabilities Float[m, k]."""
-        state = np.array(state, np.float32, order="C")
-        m = len(state)
-        if not 0 < m <= max_rows() or state.shape[1] != len(self.norm) or not 0 < k <= self.matrices[2].outputs:
-            raise CapacityError(f"cannot draft {k} tokens each from states of shape {state.shape}")
-        index, value = np.empty((m, k), np.int32), np.empty((m, k), np.float32)
-        before = None
-        if rows is not None:
-            rows, before = np.ascontiguousarray(rows, np.float32), ints(previous)
-            inside = len(before) == m and before.min() >= 0 and before.max() < self.matrices[3].outputs
-            if rows.shape != state.shape or not inside:
-                raise CapacityError(f"rows of shape {rows.shape} or tokens do not fit states of shape {state.shape}")
-        lib().mz_head_follow(
-            self.pool.handle,
-            self.handle,
-            m,
-            pointer(rows),
-            pointer(before),
-            pointer(state),
-            k,
-            pointer(index),
-            pointer(value),
-        )
-        return state, index, value
 
 
 def top(pool: Pool, logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats, Floats]:

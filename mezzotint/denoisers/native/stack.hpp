@@ -198,16 +198,23 @@ class Stack {
     }
   }
 
-  // Scores of eight columns with the queries of one group of heads; out[i * stride] is head i.
-  template <int G>
-  static void score_block(const uint16_t* keys, const float* q, int d, float scale, float* out, size_t stride) {
-    __m256 acc[G];
-    for (int i = 0; i < G; ++i) acc[i] = _mm256_setzero_ps();
+  // Scores of N blocks of eight columns with the queries of one group of heads; out[i * stride] is head i.  Several blocks
+  // at a time give the core enough independent sums to hide their latency; each sum is the same for every N.
+  template <int G, int N>
+  static void score_blocks(const uint16_t* keys, const float* q, int d, float scale, float* out, size_t stride) {
+    __m256 acc[N][G];
+    for (int b = 0; b < N; ++b)
+      for (int i = 0; i < G; ++i) acc[b][i] = _mm256_setzero_ps();
     for (int j = 0; j < d; ++j) {
-      const __m256 k = load_half(keys + size_t(j) * kLanes);
-      for (int i = 0; i < G; ++i) acc[i] = _mm256_fmadd_ps(_mm256_set1_ps(q[i * d + j]), k, acc[i]);
+      __m256 k[N];
+      for (int b = 0; b < N; ++b) k[b] = load_half(keys + (size_t(b) * d + j) * kLanes);
+      for (int i = 0; i < G; ++i) {
+        const __m256 x = _mm256_set1_ps(q[i * d + j]);
+        for (int b = 0; b < N; ++b) acc[b][i] = _mm256_fmadd_ps(x, k[b], acc[b][i]);
+      }
     }
-    for (int i = 0; i < G; ++i) _mm256_storeu_ps(out + i * stride, _mm256_mul_ps(acc[i], _mm256_set1_ps(scale)));
+    for (int b = 0; b < N; ++b)
+      for (int i = 0; i < G; ++i) _mm256_storeu_ps(out + i * stride + b * kLanes, _mm256_mul_ps(acc[b][i], _mm256_set1_ps(scale)));
   }
 
   void attend(int l, int m, int h, const Call& call, float* scores) {
@@ -232,8 +239,12 @@ class Stack {
     const uint16_t* keys = key(l, lane, h);
     int count = 0;
     if (settled > first) {
-      for (int b = first / kLanes; b * kLanes < settled; ++b)
-        score_block<G>(keys + size_t(b) * kLanes * d, q, d, scale, scores + size_t(b) * kLanes - (first - skip), stride);
+      constexpr int kTogether = G <= 4 ? 3 : 1;  // 12 sums fit the registers
+      int b = first / kLanes;
+      auto at = [&](int block) { return scores + size_t(block) * kLanes - (first - skip); };
+      for (; (b + kTogether) * kLanes <= settled; b += kTogether)
+        score_blocks<G, kTogether>(keys + size_t(b) * kLanes * d, q, d, scale, at(b), stride);
+      for (; b * kLanes < settled; ++b) score_blocks<G, 1>(keys + size_t(b) * kLanes * d, q, d, scale, at(b), stride);
       count = settled - first;
     }
     float* seen = scores + skip;
@@ -243,7 +254,7 @@ class Stack {
       const int bits = int(sees >> (b * kLanes)) & 255;
       if (!bits) continue;
       alignas(32) float block[G][kLanes];
-      score_block<G>(new_key(l, h) + size_t(b) * kLanes * d, q, d, scale, block[0], kLanes);
+      score_blocks<G, 1>(new_key(l, h) + size_t(b) * kLanes * d, q, d, scale, block[0], kLanes);
       for (int i = 0; i < kLanes; ++i)
         if (bits >> i & 1) {
           for (int g = 0; g < G; ++g) seen[g * stride + count + fresh] = block[g][i];
@@ -251,26 +262,29 @@ class Stack {
         }
     }
     const int total = count + fresh;
-    __m256 acc[G][8];
     float inverse[G];
     for (int g = 0; g < G; ++g) inverse[g] = 1.0f / softmax(seen + g * stride, total);
     float* to = mixed_ + size_t(m) * s_.heads * d + size_t(h) * G * d;
-    for (int j0 = 0; j0 < d; j0 += 32) {  // 32 channels of G heads at a time stay in registers
+    constexpr int C = G <= 2 ? 4 : G <= 4 ? 2 : 1;  // vectors of channels whose G sums stay in registers
+    for (int j0 = 0; j0 < d; j0 += 8 * C) {
+      __m256 acc[G][C];
       for (int g = 0; g < G; ++g)
-        for (int j = 0; j < 4; ++j) acc[g][j] = _mm256_setzero_ps();
-      auto add = [&](const uint16_t* v, int at) {
-        __m256 x[4];
-        for (int j = 0; j < 4; ++j) x[j] = load_half(v + j0 + 8 * j);
-        for (int g = 0; g < G; ++g) {
-          const __m256 p = _mm256_set1_ps(seen[g * stride + at]);
-          for (int j = 0; j < 4; ++j) acc[g][j] = _mm256_fmadd_ps(p, x[j], acc[g][j]);
-        }
-      };
-      const uint16_t* v = value(l, lane, h) + size_t(first) * d;
-      for (int i = 0; i < count; ++i) add(v + size_t(i) * d, i);
-      for (int i = 0; i < fresh; ++i) add(new_value(l, h) + size_t(picked[i]) * d, count + i);
+        for (int j = 0; j < C; ++j) acc[g][j] = _mm256_setzero_ps();
+      const uint16_t* v = value(l, lane, h) + size_t(first) * d + j0;
+      for (int i = 0; i < count; ++i, v += d) add_value<G, C>(v, seen + i, stride, acc);
+      for (int i = 0; i < fresh; ++i) add_value<G, C>(new_value(l, h) + size_t(picked[i]) * d + j0, seen + count + i, stride, acc);
       for (int g = 0; g < G; ++g)
-        for (int j = 0; j < 4; ++j) _mm256_storeu_ps(to + g * d + j0 + 8 * j, _mm256_mul_ps(acc[g][j], _mm256_set1_ps(inverse[g])));
+        for (int j = 0; j < C; ++j) _mm256_storeu_ps(to + g * d + j0 + 8 * j, _mm256_mul_ps(acc[g][j], _mm256_set1_ps(inverse[g])));
+    }
+  }
+
+  template <int G, int C>
+  static inline void add_value(const uint16_t* v, const float* weight, size_t stride, __m256 (&acc)[G][C]) {
+    __m256 x[C];
+    for (int j = 0; j < C; ++j) x[j] = load_half(v + 8 * j);
+    for (int g = 0; g < G; ++g) {
+      const __m256 p = _mm256_set1_ps(weight[g * stride]);
+      for (int j = 0; j < C; ++j) acc[g][j] = _mm256_fmadd_ps(p, x[j], acc[g][j]);
     }
   }
 
