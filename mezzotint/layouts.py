@@ -28,6 +28,9 @@ class Attend:
     """None lets every query see every key."""
     valid: Tensor | None = None
     """Bool[B, keys]: columns that hold something, where rows are padded."""
+    twin: int | None = None
+    """Columns per block where the columns are a noisy and a clean half, `noisy_then_clean`: no clean column sees a
+    noisy one, so a network may run the halves apart and leave out what only clean answers need."""
 
     def dense(self, device: torch.device | str | None = None) -> Tensor | None:
         """Bool[1 or B, 1, queries, keys] for masked attention; None when everything is visible."""
@@ -41,6 +44,17 @@ class Attend:
         return allowed if seen is None else allowed & seen
 
 
+class Memory(Protocol):
+    """What a network keeps of the columns it has read: `mezzotint.denoisers.kv.KVCache`."""
+
+    length: int
+    """Columns kept."""
+
+    def layer(self, depth: int, count: int = 0) -> tuple[Tensor, Tensor, int]:
+        """Keys and values of a layer, Float[B, heads, capacity, dim], and the length, `count` more columns fitting."""
+        ...
+
+
 @dataclass(slots=True)
 class Inputs:
     """What a network reads in one pass."""
@@ -50,6 +64,10 @@ class Inputs:
     positions: Tensor
     """Long[N] or Long[B, N]."""
     attend: Attend
+    label: Tensor | None = None
+    """Long[B], a class per row for networks that are conditioned on one; None conditions on nothing."""
+    memory: Memory | None = None
+    """Keys and values of columns read before; the pass adds its own columns behind them."""
 
 
 class Layout(Protocol):
@@ -114,7 +132,7 @@ class NoisyThenClean:
                 f"cannot cut {columns} columns into blocks of {self.block}: use {below} or {below + self.block} columns"
             )
         positions = torch.arange(columns, device=x_t.device).repeat(2)
-        attend = Attend(2 * columns, 2 * columns, noisy_then_clean(self.block, columns))
+        attend = Attend(2 * columns, 2 * columns, noisy_then_clean(self.block, columns), twin=self.block)
         return Inputs(torch.cat([x_t, x_0], 1), positions, attend)
 
     def extract(self, raw: Tensor) -> Tensor:

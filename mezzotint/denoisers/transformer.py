@@ -1,6 +1,7 @@
 """A small modern transformer for training from scratch: pre-norm, RoPE, RMSNorm, SwiGLU, any attention mask.
 
-RoPE 2104.09864, RMSNorm 1910.07467, SwiGLU 2002.05202.
+RoPE 2104.09864, RMSNorm 1910.07467, SwiGLU 2002.05202; time conditioning, where asked for, adds features of the noise
+level to every column (2006.11239, App. B).
 """
 
 import torch
@@ -9,8 +10,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mezzotint.config import config
+from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.errors import ConfigError
-from mezzotint.layouts import Inputs
+from mezzotint.layouts import Inputs, Memory
 
 
 @config
@@ -24,6 +26,8 @@ class TransformerConfig:
     hidden: int | None = Field(default=None, gt=0)
     """Inner width of SwiGLU; null: 8/3 of `width`, rounded up to 64."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    timed: bool = False
+    """Tell the network the time; masked families do without."""
 
     def build(self, vocab: int) -> "Transformer":
         """A freshly initialised network over `vocab` ids.
@@ -39,13 +43,17 @@ class TransformerConfig:
 
 
 class Transformer(nn.Module):
-    """Inputs -> logits Float[B, N, V]; needs no time, as the number of masks tells it."""
+    """Inputs -> logits Float[B, N, V] for tokens Long[B, N], or for vectors Float[B, N, width].
+
+    `hidden` and `head` are its two halves, so that an objective can score only the columns that count.
+    """
 
     lookback = 0
 
     def __init__(self, shape: TransformerConfig, vocab: int) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocab, shape.width)
+        self.time = Features(shape.width) if shape.timed else None
         self.blocks = nn.ModuleList([_Block(shape) for _ in range(shape.layers)])
         self.norm = nn.RMSNorm(shape.width)
         self.head = nn.Linear(shape.width, vocab, bias=False)
@@ -54,13 +62,37 @@ class Transformer(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
-        """Logits for every column of `inputs`, whose `x` are tokens."""
-        turn = _turns(inputs.positions, self.head_width)
-        seen = inputs.attend.dense(inputs.x.device)
-        h = self.embed(inputs.x)
-        for block in self.blocks:
-            h = block(h, turn, seen)
-        return self.head(self.norm(h))
+        """Logits for every column of `inputs`."""
+        return self.head(self.hidden(inputs, t))
+
+    def hidden(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
+        """Float[B, N, width], normalised, ready for `head`."""
+        h, mix, turn = self._begin(inputs, t)
+        for depth, block in enumerate(self.blocks):
+            h = block(h, turn, mix, depth, inputs.memory)
+        if inputs.memory is not None:
+            inputs.memory.length += inputs.x.shape[1]
+        return self.norm(h)
+
+    def hidden_at(self, inputs: Inputs, t: Tensor | None, rows: Tensor) -> Tensor:
+        """Float[n, width]: `hidden` of the columns Long[n] `rows`, counted through [B, L] without the clean half.
+
+        The last block computes no more than these columns need.
+        """
+        columns = inputs.x.shape[1] // (1 if inputs.attend.twin is None else 2)
+        h, mix, turn = self._begin(inputs, t)
+        *body, last = self.blocks
+        for depth, block in enumerate(body):
+            h = block(h, turn, mix, depth)
+        return self.norm(last.at(h, turn, mix, columns, rows))
+
+    def _begin(self, inputs: Inputs, t: Tensor | None) -> tuple[Tensor, Mixer, Tensor]:
+        h = inputs.x if inputs.x.is_floating_point() else self.embed(inputs.x)
+        if self.time is not None:
+            if t is None:
+                raise ConfigError("this network was built with timed=true and was given no time")
+            h = h + self.time(per_column(t, h.shape[1])).to(h.dtype)
+        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, self.head_width).to(h.dtype)
 
 
 class _Block(nn.Module):
@@ -77,12 +109,28 @@ class _Block(nn.Module):
         for layer in (self.out, self.down):
             nn.init.normal_(layer.weight, std=(2 * shape.layers * layer.in_features) ** -0.5)
 
-    def forward(self, h: Tensor, turn: Tensor, seen: Tensor | None) -> Tensor:
-        batch, columns, width = h.shape
-        qkv = self.qkv(self.before_attention(h)).view(batch, columns, 3, self.heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(_rotate(q, turn), _rotate(k, turn), v, attn_mask=seen)
-        h = h + self._drop(self.out(mixed.transpose(1, 2).reshape(batch, columns, width)))
+    def forward(self, h: Tensor, turn: Tensor, mix: Mixer, depth: int, memory: Memory | None = None) -> Tensor:
+        q, k, v = self._heads(self.qkv(self.before_attention(h)), 3)
+        q, k = rotate(q, turn), rotate(k, turn)
+        if memory is not None:
+            k, v = remember(memory, depth, k, v)
+        return self._after(h, _joined(mix(q, k, v)))
+
+    def at(self, h: Tensor, turn: Tensor, mix: Mixer, columns: int, rows: Tensor) -> Tensor:
+        """Float[n, width]: the block's answers at `rows` of the first `columns` columns, for keys in all of them."""
+        width = h.shape[-1]
+        seen = self.before_attention(h)
+        k, v = self._heads(F.linear(seen, self.qkv.weight[width:]), 2)
+        (q,) = self._heads(F.linear(seen[:, :columns], self.qkv.weight[:width]), 1)
+        mixed = _joined(mix(rotate(q, turn[..., :columns, :]), rotate(k, turn), v))
+        return self._after(picked(h[:, :columns], rows), picked(mixed, rows))
+
+    def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        batch, columns, _ = x.shape
+        return x.view(batch, columns, parts, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def _after(self, h: Tensor, mixed: Tensor) -> Tensor:
+        h = h + self._drop(self.out(mixed))
         gate, up = self.gate_up(self.before_mlp(h)).chunk(2, -1)
         return h + self._drop(self.down(F.silu(gate) * up))
 
@@ -90,16 +138,62 @@ class _Block(nn.Module):
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
 
 
-def _turns(positions: Tensor, width: int) -> Tensor:
+class Features(nn.Module):
+    """Float[B, N] times -> Float[B, N, width]: sinusoids of 1000 t through a small network, zero at the start."""
+
+    def __init__(self, width: int, waves: int = 128) -> None:
+        super().__init__()
+        self.waves = waves
+        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
+        nn.init.zeros_(self.mlp[2].weight)
+        nn.init.zeros_(self.mlp[2].bias)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.mlp(sinusoids(1000 * t, self.waves).to(self.mlp[0].weight.dtype))
+
+
+def sinusoids(x: Tensor, width: int) -> Tensor:
+    """Float[..., width]: cosines, then sines, of x at rates from 1 down to 1 / 10000 (2006.11239)."""
+    half = width // 2
+    rate = torch.exp(-torch.log(torch.tensor(10000.0)) * torch.arange(half, device=x.device) / half)
+    angle = x[..., None].float() * rate
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def per_column(t: Tensor, columns: int) -> Tensor:
+    """Times for `columns` network columns, Float[B, 1] or [B, columns]; a clean half behind the L of `t` is at 0."""
+    return t if t.shape[1] in (1, columns) else F.pad(t, (0, columns - t.shape[1]))
+
+
+def picked(x: Tensor, rows: Tensor) -> Tensor:
+    """Float[n, D]: the vectors `rows` of Float[B, L, D], counted through both."""
+    return x.reshape(-1, x.shape[-1]).index_select(0, rows)
+
+
+def remember(memory: Memory, depth: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """Write keys and values Float[B, heads, n, d] behind those kept, and return all of them."""
+    keys, values, start = memory.layer(depth, k.shape[2])
+    end = start + k.shape[2]
+    keys[:, :, start:end], values[:, :, start:end] = k, v
+    return keys[:, :, :end], values[:, :, :end]
+
+
+def turns(positions: Tensor, width: int, rate: Tensor | None = None) -> Tensor:
     """Float[2, (B,) 1, N, width / 2]: cosines and sines of each position's angles."""
-    rate = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device) / width)
+    if rate is None:
+        rate = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device) / width)
     angle = positions[..., None].float() * rate
     if positions.dim() == 2:
         angle = angle[:, None]
     return torch.stack([angle.cos(), angle.sin()])
 
 
-def _rotate(x: Tensor, turn: Tensor) -> Tensor:
-    cos, sin = turn.to(x.dtype)
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Float[B, heads, N, d] with the pairs (i, i + d / 2) turned by their column's angle."""
+    cos, sin = turn
     one, two = x.chunk(2, -1)
     return torch.cat([one * cos - two * sin, one * sin + two * cos], -1)
+
+
+def _joined(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)

@@ -24,6 +24,9 @@ from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
 from mezzotint.schedules import Linear, Schedule
 
+NEVER = -1e6
+"""A log-probability whose exponential is zero in every precision."""
+
 
 @config
 class MDLM:
@@ -56,10 +59,13 @@ def mdlm(process: Absorbing, times: Times = whole, layout: Layout = Full()) -> F
 
 
 def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
-    """Logits Float[B, L, V] -> log p(x_0 | x_t); exactly zero for the token that is already revealed."""
-    never = torch.arange(raw.shape[-1], device=raw.device) == mask_id
-    logp = raw.masked_fill(never, -torch.inf).log_softmax(-1)
-    kept = torch.full_like(logp, -torch.inf).scatter_(-1, x_t[..., None], 0.0)
+    """Logits Float[B, L, V] -> log p(x_0 | x_t), sec. 3.2.3; exactly zero for the token that is already revealed.
+
+    What cannot be is at NEVER and not at -inf, so that 0 times it stays 0.
+    """
+    never = NEVER * (torch.arange(raw.shape[-1], device=raw.device) == mask_id)
+    logp = (raw + never).log_softmax(-1)
+    kept = torch.full_like(logp, NEVER).scatter_(-1, x_t[..., None], 0.0)
     return torch.where((x_t == mask_id)[..., None], logp, kept)
 
 
