@@ -117,5 +117,53 @@ class Geometric:
         return self.low * (self.high / self.low) ** t
 
 
-Schedule = Annotated[Linear | Cosine | Polynomial | Geometric, Field(discriminator="kind"), Named]
+@config
+class Exponential:
+    """alpha = exp(-sigma), sigma = low + (high - low) t: a constant rate of noise, MDLM's "linear"."""
+
+    kind: Literal["exponential"] = "exponential"
+    low: float = Field(default=0.0, ge=0)
+    """Total noise at t = 0."""
+    high: float = Field(default=10.0, gt=0)
+    """Total noise at t = 1."""
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(-self.low - (self.high - self.low) * t)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -(self.high - self.low) * self.alpha(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return (-torch.log(alpha) - self.low) / (self.high - self.low)
+
+
+@config
+class Logarithmic:
+    """alpha = 1 - log2(1 + t): BD3LM's "log" (2503.09573, App. C); noise comes early."""
+
+    kind: Literal["logarithmic"] = "logarithmic"
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - torch.log1p(t) / math.log(2)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -1 / (math.log(2) * (1 + t))
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return torch.expm1((1 - alpha) * math.log(2))
+
+
+def total_noise(schedule: Survival, t: Tensor) -> Tensor:
+    """sigma(t) = -log alpha(t), the time axis of SEDD and of MDLM's code."""
+    return -torch.log(schedule.alpha(t))
+
+
+def noise_rate(schedule: Survival, t: Tensor) -> Tensor:
+    """sigma'(t) = -alpha'(t) / alpha(t)."""
+    return -schedule.dalpha(t) / schedule.alpha(t)
+
+
+Schedule = Annotated[
+    Linear | Cosine | Polynomial | Geometric | Exponential | Logarithmic, Field(discriminator="kind"), Named
+]
 """A field that takes any schedule: "cosine", or {"kind": "cosine", "eps": 1e-2}."""
