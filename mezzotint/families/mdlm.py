@@ -1,10 +1,13 @@
 """MDLM: masked diffusion as a weighted masked-LM loss (Sahoo et al. 2024, arXiv 2406.07524).
 
-Process   processes/absorbing.py
-Loss      eq. 10: -alpha'(t) / (1 - alpha(t)) times cross-entropy, on masked tokens only, a mean over all tokens
+Process   processes/absorbing.py; its schedules "loglinear", "cosine", "cosine squared", "linear" and "geometric" are
+          Linear, Cosine, Cosine(power=2), Exponential and Geometric of schedules.py
+Loss      eq. 10: -alpha'(t) / (1 - alpha(t)) times cross-entropy, on masked tokens only, a mean over all tokens;
+          objectives/masked.py computes it without the head of other columns; eq. 8 for T steps: objectives/finite.py
 Network   sec. 3.2.3 (SUBS): no mass on [MASK], unmasked tokens carried over; needs no time input
-Sampler   the posterior step: decode/rule.py `ancestral`
+Sampler   the posterior step, eq. 7: decode/rule.py `ancestral`; here its single steps, and SEDD's analytic one
 Checked   tests/parity/test_mdlm.py: with exact conditionals the bound is -log p of every sequence
+          tests/parity/test_mdlm_recorded.py: the published code's losses, schedules and steps
 """
 
 from typing import Literal
@@ -19,10 +22,11 @@ from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.times import Times, whole
+from mezzotint.objectives.masked import Bound, Masked, Weight
+from mezzotint.objectives.times import Importance, Times, whole
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.rng import Rng
-from mezzotint.schedules import Linear, Schedule
+from mezzotint.rng import Rng, draw
+from mezzotint.schedules import Linear, Schedule, total_noise
 
 NEVER = -1e6
 """A log-probability whose exponential is zero in every precision."""
@@ -34,28 +38,42 @@ class MDLM:
 
     kind: Literal["mdlm"] = "mdlm"
     schedule: Schedule = Linear()
+    importance: bool = False
+    """Draw more small times, so that every masked token weighs the same, as MDLM's `importance_sampling`."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
-        return mdlm(Absorbing(vocab, mask_id, self.schedule))
+        process = Absorbing(vocab, mask_id, self.schedule)
+        if not self.importance:
+            return mdlm(process)
+        times = Importance(whole, self.schedule)
+        return mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight))
 
 
-def mdlm(process: Absorbing, times: Times = whole, layout: Layout = Full()) -> Family:  # noqa: B008 - without state
-    """MDLM on a process; with times and layout per block it is BD3LM's objective (2503.09573)."""
-    schedule, mask_id = process.schedule, process.mask_id
+def mdlm(
+    process: Absorbing,
+    times: Times = whole,
+    layout: Layout = Full(),  # noqa: B008 - without state
+    weight: Weight | None = None,
+) -> Family:
+    """MDLM on a process; with times and layout per block it is BD3LM's objective (2503.09573).
+
+    `weight` is what a masked column's cross-entropy counts for, the bound's if not given.
+    """
+    mask_id, weigh = process.mask_id, weight or Bound(process.schedule)
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-        nll = -at(subs(raw, x_t, mask_id), x_0)
-        return nll * (-schedule.dalpha(t) / (1 - schedule.alpha(t)))
+        return -at(subs(raw, x_t, mask_id), x_0) * weigh(t)
 
     never = Ban(torch.arange(process.vocab) == mask_id)
-    backwards = ancestral(schedule, process.prior)
+    backwards = ancestral(process.schedule, process.prior)
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         return backwards(never(raw, canvas, step), canvas, step, rng)
 
-    return Family(process, Denoising(process, token_loss, times, layout), rule)
+    reference = Denoising(process, token_loss, times, layout)
+    return Family(process, Masked(reference, mask_id, weigh), rule)
 
 
 def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
@@ -63,12 +81,37 @@ def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
 
     What cannot be is at NEVER and not at -inf, so that 0 times it stays 0.
     """
-    never = NEVER * (torch.arange(raw.shape[-1], device=raw.device) == mask_id)
-    logp = (raw + never).log_softmax(-1)
+    logp = banned(raw, x_t, mask_id)
     kept = torch.full_like(logp, NEVER).scatter_(-1, x_t[..., None], 0.0)
     return torch.where((x_t == mask_id)[..., None], logp, kept)
+
+
+def banned(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
+    """Half of SUBS, an ablation: no mass on [MASK], but revealed tokens are predicted anew."""
+    return (raw + NEVER * (torch.arange(raw.shape[-1], device=raw.device) == mask_id)).log_softmax(-1)
 
 
 def at(logp: Tensor, tokens: Tensor) -> Tensor:
     """Float[B, L]: the entries of Float[B, L, V] at `tokens`."""
     return logp.gather(-1, tokens[..., None])[..., 0]
+
+
+def step(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+    """Float[B, L, V]: eq. 7 with the network's prediction; one step of the `ddpm` samplers."""
+    p0 = subs(raw, x_t, process.mask_id).exp()
+    return process.posterior(p0, x_t, process.alpha(t), process.alpha(s))
+
+
+def scores(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """Float[B, L, V]: p_t(y) / p_t(x_t) for every y that differs in one column, from SUBS (App. C, SEDD's output)."""
+    odds = torch.expm1(total_noise(process.schedule, t))[..., None]
+    mask = torch.arange(process.vocab, device=x_t.device) == process.mask_id
+    revealed = torch.zeros_like(raw).scatter_(-1, x_t[..., None], 1.0) + mask * odds
+    hidden = torch.where(mask, 1.0, subs(raw, x_t, process.mask_id).exp() / odds)
+    return torch.where((x_t == process.mask_id)[..., None], hidden, revealed)
+
+
+def analytic(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+    """x_s by SEDD's analytic step on MDLM's scores."""
+    kept = process.alpha(t) / process.alpha(s)
+    return draw(process.tweedie(scores(process, raw, x_t, t), x_t, kept).clamp_min(0), rng)

@@ -4,6 +4,7 @@ A time sampler maps (batch, rng) to t, Float[B, 1] or Float[B, L] in (0, 1].  Dr
 which lowers the variance of the loss at no cost (VDM, 2107.00630, App. I.1); each one alone is uniform.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from mezzotint.batch import Batch
 from mezzotint.rng import Rng
+from mezzotint.schedules import Survival
 
 Times = Callable[[Batch, Rng], Tensor]
 
@@ -38,6 +40,74 @@ class PerBlock:
 
 
 @dataclass(frozen=True)
+class Stratified:
+    """Float[B, 1]: one time per cell of [eps, 1], each at its own place in its cell.
+
+    MDLM's code calls it antithetic; `whole` moves all cells by one common number instead.
+    """
+
+    eps: float = 1e-3
+    """The smallest time."""
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        return strata(batch.tokens.shape[0], rng, batch.tokens.device, self.eps).float()[:, None]
+
+
+@dataclass(frozen=True)
+class BlockStrata:
+    """Float[B, L]: `Stratified` over all blocks of `block` columns of the batch, in [low, high] (2503.09573)."""
+
+    block: int
+    low: float = 1e-3
+    high: float = 1.0
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        rows, columns = batch.tokens.shape
+        blocks = -(-columns // self.block)
+        times = strata(rows * blocks, rng, batch.tokens.device, self.low, self.high).float()
+        return times.reshape(rows, blocks).repeat_interleave(self.block, 1)[:, :columns]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Times of `inner` moved up to the next of 1/T, 2/T, ..., 1: a chain of T steps."""
+
+    inner: Times
+    steps: int
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        return (self.inner(batch, rng) * self.steps).ceil().clamp_min(1) / self.steps
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Times of `inner` mapped so that every time weighs the same in the bound of a masked family.
+
+    The log of the masked share then falls linearly, from its value at t = 1 to that of total noise `least`: MDLM's
+    code calls it importance sampling; drawing the masked share itself is its "change of variables".
+    """
+
+    inner: Times
+    schedule: Survival
+    least: float = 1e-3
+    """Total noise, -log alpha, at the smallest time."""
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        return self.mapped(self.inner(batch, rng))
+
+    def mapped(self, t: Tensor) -> Tensor:
+        """The time that a uniform time stands for."""
+        last = torch.log(1 - self.schedule.alpha(torch.ones_like(t)))
+        share = torch.exp(t * last - (1 - t) * self.weight)
+        return self.schedule.time(1 - share)
+
+    @property
+    def weight(self) -> float:
+        """What each masked column's cross-entropy counts for, as published; exactly it is a share of `least` less."""
+        return -math.log(-math.expm1(-self.least))
+
+
+@dataclass(frozen=True)
 class Clipped:
     """Times of `inner` squeezed into [low, high]: fewer nearly clean and nearly empty blocks (2503.09573, sec. 4.2).
 
@@ -50,6 +120,12 @@ class Clipped:
 
     def __call__(self, batch: Batch, rng: Rng) -> Tensor:
         return self.low + (self.high - self.low) * self.inner(batch, rng)
+
+
+def strata(count: int, rng: Rng, device: torch.device, low: float = 1e-3, high: float = 1.0) -> Tensor:
+    """Float64[count]: a uniform number in each of `count` equal cells of [low, high], in order."""
+    own = rng.fork(_TIMES).uniform((count,), device)
+    return low + (high - low) * (own + torch.arange(count, device=device)) / count
 
 
 def _spread(count: int, rng: Rng, device: torch.device) -> Tensor:

@@ -54,3 +54,42 @@ class Absorbing(Discrete):
         revealed = ((a_s - a_t) / (1 - a_t))[..., None].to(p0.dtype)
         masked = (x_t == self.mask_id)[..., None]
         return torch.where(masked, revealed * p0 + (1 - revealed) * here, here)
+
+    def remasked(self, p0: Tensor, x_t: Tensor, a_t: Tensor, a_s: Tensor, sigma: Tensor) -> Tensor:
+        """ReMDM's q(x_s | x_t), averaged over x_0 ~ p0: a revealed token may be masked again (2503.00307, sec. 3).
+
+        A revealed token is masked with probability sigma; a masked one is revealed with probability
+        (a_s - (1 - sigma) a_t) / (1 - a_t), as a draw from p0.  For every sigma up to min(1, (1 - a_s) / a_t) the
+        marginals are those of the masked process; sigma = 0 is `posterior`.  a_s = a_t walks at a constant level.
+
+        Args:
+            p0: Float[B, L, V]; one-hot where x_t is revealed, no mass on [MASK].
+            x_t: Long[B, L].
+            a_t: Float[B, 1] or [B, L], below one.
+            a_s: as a_t, at least a_t.
+            sigma: Float[B, 1] or [B, L].
+
+        Returns:
+            Float[B, L, V]; rows sum to one where those of p0 do.
+        """
+        here = F.one_hot(torch.full_like(x_t, self.mask_id), self.vocab).to(p0.dtype)
+        chance = torch.where(x_t == self.mask_id, (a_s - (1 - sigma) * a_t) / (1 - a_t), 1 - sigma)[..., None]
+        return chance.to(p0.dtype) * p0 + (1 - chance).to(p0.dtype) * here
+
+    def tweedie(self, score: Tensor, x_t: Tensor, kept: Tensor) -> Tensor:
+        """q(x_s | x_t) from the scores p_t(y) / p_t(x_t), exact for one column (SEDD, 2310.16834, Theorem 4.2).
+
+        Args:
+            score: Float[B, L, V], 1 at the present token.
+            x_t: Long[B, L].
+            kept: Float[B, 1] or [B, L], a_t / a_s: the chance of surviving from s to t.
+
+        Returns:
+            Float[B, L, V], which need not sum to one where the scores are not exact; entries can be negative.
+        """
+        kept = kept[..., None]
+        mask = torch.arange(self.vocab, device=x_t.device) == self.mask_id
+        # exp(-dsigma Q) score: what is not [MASK] grows, and [MASK] pays for it
+        before = score / kept + mask * ((1 - 1 / kept) * score.sum(-1, keepdim=True))
+        here = F.one_hot(x_t, self.vocab).to(score.dtype)
+        return before * (kept * here + (1 - kept) * (x_t == self.mask_id)[..., None])

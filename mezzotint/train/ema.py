@@ -1,14 +1,18 @@
 """Averaged weights: w <- w + (1 - decay_n) (p - w), with decay_n = min(decay, (1 + n) / (10 + n)) after n updates.
 
 The warm-up of the decay is that of the SEDD and MDLM code; it keeps early averages from remembering the initial
-weights.
+weights.  Their checkpoints hold the averages of trained parameters as a list without names, in the network's order:
+`published` and `adopt` write and read that form.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mezzotint.errors import CheckpointError
 
 
 class Average:
@@ -35,6 +39,29 @@ class Average:
             yield
         finally:
             self._write(kept)
+
+    def published(self) -> dict[str, Any]:
+        """The state as the checkpoints of SEDD, MDLM, BD3LM and UDLM hold it."""
+        return {"decay": self.decay, "num_updates": self.updates, "shadow_params": list(self.weights.values())}
+
+    @torch.no_grad()
+    def adopt(self, state: dict[str, Any]) -> None:
+        """Go on from such a state, made from a network with the same trained parameters in the same order.
+
+        Raises:
+            CheckpointError: another number of parameters, or another shape.
+        """
+        shadow: list[Tensor] = state["shadow_params"]
+        shapes, wanted = [list(p.shape) for p in shadow], [list(p.shape) for p in self.weights.values()]
+        if shapes != wanted:
+            differ = next((i for i, (a, b) in enumerate(zip(shapes, wanted, strict=False)) if a != b), "the last")
+            raise CheckpointError(
+                f"cannot read {len(shapes)} averaged parameters into a network with {len(wanted)}: "
+                f"they differ from number {differ} on; build the network that the checkpoint was made from"
+            )
+        for name, value in zip(self.weights, shadow, strict=True):
+            self.weights[name].copy_(value)
+        self.decay, self.updates = state["decay"], state["num_updates"]
 
     @torch.no_grad()
     def _write(self, values: dict[str, Tensor]) -> None:
