@@ -242,7 +242,7 @@ class _Told(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(waves, condition), nn.SiLU(), nn.Linear(condition, condition))
 
     def forward(self, told: Tensor) -> Tensor:
-        return self.mlp(sinusoids(told, self.waves).to(self.mlp[0].weight.dtype))
+        return self.mlp(sinusoids(told, self.waves).to(next(self.parameters()).dtype))
 
 
 class _Classes(nn.Module):

@@ -82,6 +82,7 @@ class Transformer(nn.Module):
         columns = inputs.x.shape[1] // (1 if inputs.attend.twin is None else 2)
         h, mix, turn = self._begin(inputs, t)
         *body, last = self.blocks
+        assert isinstance(last, _Block)
         for depth, block in enumerate(body):
             h = block(h, turn, mix, depth)
         return self.norm(last.at(h, turn, mix, columns, rows))
@@ -144,12 +145,12 @@ class Features(nn.Module):
     def __init__(self, width: int, waves: int = 128) -> None:
         super().__init__()
         self.waves = waves
-        self.mlp = nn.Sequential(nn.Linear(waves, width), nn.SiLU(), nn.Linear(width, width))
-        nn.init.zeros_(self.mlp[2].weight)
-        nn.init.zeros_(self.mlp[2].bias)
+        self.inner, self.outer = nn.Linear(waves, width), nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
 
     def forward(self, t: Tensor) -> Tensor:
-        return self.mlp(sinusoids(1000 * t, self.waves).to(self.mlp[0].weight.dtype))
+        return self.outer(F.silu(self.inner(sinusoids(1000 * t, self.waves).to(self.inner.weight.dtype))))
 
 
 def sinusoids(x: Tensor, width: int) -> Tensor:

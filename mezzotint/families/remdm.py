@@ -1,0 +1,101 @@
+"""ReMDM: a masked model whose sampler may take tokens back (Wang et al. 2025, arXiv 2503.00307).
+
+Process   processes/absorbing.py `remasked`: for every sigma up to sigma_max = min(1, (1 - a_s) / a_t) the marginals
+          are those of MDLM (sec. 3), so a trained MDLM serves as it is
+Loss      MDLM's: the bound is the same up to its weights
+Sampler   sec. 4: sigma capped, rescaled, shared out by confidence, switched on in a loop; the forward-backward and
+          the discrete-flow correctors are further choices of sigma.  sigma is never above sigma_max, so the last step
+          reveals all that is left
+Checked   tests/parity/test_remdm.py: the published code's probabilities and next tokens for every strategy; the
+          expected number of masks is L (1 - a_s) for all but `confident`
+"""
+
+from typing import Annotated, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mezzotint.config import Named, config
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.nucleus import nucleus
+from mezzotint.decode.remasking import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
+from mezzotint.decode.rule import Rule
+from mezzotint.families.base import Family
+from mezzotint.families.mdlm import mdlm, subs
+from mezzotint.processes.absorbing import Absorbing
+from mezzotint.rng import Rng, draw
+from mezzotint.schedules import Linear, Schedule, Survival
+
+Strategy = Annotated[Cap | Rescale | Confident | Loop | ForwardBackward | Flow, Field(discriminator="kind"), Named]
+
+
+class Remasking(Protocol):
+    """When, how much and where to take back."""
+
+    def levels(self, schedule: Survival, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """The survivals a_t and a_s of a step, Float[B, 1]."""
+        ...
+
+    def sigma(self, t: Tensor, a_t: Tensor, a_s: Tensor, conf: Tensor) -> Tensor:
+        """Float[B, 1] or [B, W]: the chance of being masked again.
+
+        `conf` is minus the probability with which a column was written, -inf where it is masked.
+        """
+        ...
+
+
+@config
+class ReMDM:
+    """Masked diffusion, sampled with remasking."""
+
+    kind: Literal["remdm"] = "remdm"
+    schedule: Schedule = Linear()
+    strategy: Strategy = Cap()
+    nucleus: float = Field(default=0.9, gt=0, le=1)
+    """Probability mass that may be drawn from."""
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids, [MASK] included."""
+        process = Absorbing(vocab, mask_id, self.schedule)
+        trained = mdlm(process)
+        return Family(process, trained.objective, remasking(process, self.strategy, self.nucleus))
+
+
+def probabilities(
+    process: Absorbing, strategy: Remasking, p0: Tensor, x_t: Tensor, conf: Tensor, t: Tensor, s: Tensor
+) -> Tensor:
+    """Float[B, W, V]: q(x_s | x_t) with the strategy's sigma, for predictions `p0` that carry revealed tokens over."""
+    a_t, a_s = strategy.levels(process.schedule, t, s)
+    most = ((1 - a_s) / a_t).clamp(max=1.0)
+    sigma = torch.minimum(strategy.sigma(t, a_t, a_s, conf), most)
+    return process.remasked(p0, x_t, a_t, a_s, sigma)
+
+
+def remasking(process: Absorbing, strategy: Remasking, mass: float = 1.0) -> Rule:
+    """The sampler as a rule: every column of the window that is not given is drawn from `probabilities`."""
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        columns = step.window.columns()
+        x_t, known, given = (x.gather(-1, columns) for x in (canvas.tokens, canvas.score, canvas.fixed))
+        masked = canvas.open.gather(-1, columns)
+        p0 = nucleus(subs(raw.double(), torch.where(masked, process.mask_id, x_t), process.mask_id).exp(), mass)
+        conf = (-known).masked_fill(masked | given, -torch.inf)
+        drawn = draw(probabilities(process, strategy, p0, x_t, conf, step.t, step.s), rng)
+        x_s = torch.where(given, x_t, drawn)
+        open = (x_s == process.mask_id) & ~given
+        written = masked & ~open
+        score = torch.where(written, p0.gather(-1, x_s[..., None])[..., 0].to(known.dtype), known)
+        born = torch.where(written, canvas.step[:, None], canvas.born.gather(-1, columns))
+        return Canvas(
+            tokens=canvas.tokens.scatter(-1, columns, x_s),
+            open=canvas.open.scatter(-1, columns, open),
+            fixed=canvas.fixed,
+            score=canvas.score.scatter(-1, columns, score),
+            born=canvas.born.scatter(-1, columns, born),
+            step=canvas.step + 1,
+            seed=canvas.seed,
+            latent=canvas.latent,
+        )
+
+    return rule
