@@ -162,11 +162,14 @@ def causal(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return query >= key
 
 
-def block_causal(block: int) -> Mask:
-    """Each column sees its own block of `block` columns and the blocks before it."""
+def block_causal(block: int, before: int = 0) -> Mask:
+    """Each column sees its own block of `block` columns and the blocks before it.
+
+    The first query stands behind `before` keys that were read earlier, a whole number of blocks.
+    """
 
     def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query // block >= key // block
+        return (query + before) // block >= key // block
 
     return mask
 

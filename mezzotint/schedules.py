@@ -5,6 +5,7 @@ t runs from 0 (clean) to 1 (noise).  alpha(t) is the survival level: the probabi
 """
 
 import math
+from dataclasses import dataclass
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -151,6 +152,41 @@ class Logarithmic:
 
     def time(self, alpha: Tensor) -> Tensor:
         return torch.expm1((1 - alpha) * math.log(2))
+
+
+@dataclass(frozen=True)
+class Floored:
+    """Another schedule of which at least the share `floor` is always lost: BD3LM's code, "square" and "square root"."""
+
+    inner: Survival
+    floor: float = 1e-3
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return self.inner.alpha(t).clamp(max=1 - self.floor)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        """That of the other schedule, also where the floor holds."""
+        return self.inner.dalpha(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return self.inner.time(alpha)
+
+
+@dataclass(frozen=True)
+class Dimmed:
+    """(1 - share) times another schedule, which is then not clean at t = 0: BD3LM's code, "cosine"."""
+
+    inner: Survival
+    share: float = 1e-3
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return (1 - self.share) * self.inner.alpha(t)
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return (1 - self.share) * self.inner.dalpha(t)
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return self.inner.time(alpha / (1 - self.share))
 
 
 def total_noise(schedule: Survival, t: Tensor) -> Tensor:

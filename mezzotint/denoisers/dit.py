@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
+from mezzotint.denoisers.kv import KVCache
 from mezzotint.denoisers.transformer import per_column, picked, remember, rotate, sinusoids, turns
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs, Memory
@@ -118,6 +119,12 @@ class DiT(Body):
         """Float[n, width]: `hidden` of the columns Long[n] `rows`, counted through [B, L] without the clean half."""
         columns = inputs.x.shape[1] // (1 if inputs.attend.twin is None else 2)
         return picked(self.hidden(inputs, t)[:, :columns], rows)
+
+    def memory(self, rows: int, columns: int) -> KVCache:
+        """Room for the keys and values of `columns` columns."""
+        weight, half = self.vocab_embed.embedding, self.rotary_emb.inv_freq.shape[0]
+        shape = (len(self.blocks), rows, weight.shape[1] // (2 * half), columns, 2 * half)
+        return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
     def condition(self, t: Tensor | None, inputs: Inputs) -> Tensor:
         """Float[B, 1 or N, condition]: the noise level's vector, plus the class's where `inputs` has a label."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
+from mezzotint.denoisers.kv import KVCache
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
 
@@ -86,6 +87,12 @@ class Transformer(nn.Module):
         for depth, block in enumerate(body):
             h = block(h, turn, mix, depth)
         return self.norm(last.at(h, turn, mix, columns, rows))
+
+    def memory(self, rows: int, columns: int) -> KVCache:
+        """Room for the keys and values of `columns` columns."""
+        weight = self.embed.weight
+        shape = (len(self.blocks), rows, weight.shape[1] // self.head_width, columns, self.head_width)
+        return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
     def _begin(self, inputs: Inputs, t: Tensor | None) -> tuple[Tensor, Mixer, Tensor]:
         h = inputs.x if inputs.x.is_floating_point() else self.embed(inputs.x)

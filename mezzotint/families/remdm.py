@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mezzotint.config import Named, config
 from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.drawn import drawn, noisy
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.remasking import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.decode.rule import Rule
@@ -76,26 +77,11 @@ def remasking(process: Absorbing, strategy: Remasking, mass: float = 1.0) -> Rul
     """The sampler as a rule: every column of the window that is not given is drawn from `probabilities`."""
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        columns = step.window.columns()
-        x_t, known, given = (x.gather(-1, columns) for x in (canvas.tokens, canvas.score, canvas.fixed))
-        masked = canvas.open.gather(-1, columns)
-        p0 = nucleus(subs(raw.double(), torch.where(masked, process.mask_id, x_t), process.mask_id).exp(), mass)
-        conf = (-known).masked_fill(masked | given, -torch.inf)
-        drawn = draw(probabilities(process, strategy, p0, x_t, conf, step.t, step.s), rng)
-        x_s = torch.where(given, x_t, drawn)
-        open = (x_s == process.mask_id) & ~given
-        written = masked & ~open
-        score = torch.where(written, p0.gather(-1, x_s[..., None])[..., 0].to(known.dtype), known)
-        born = torch.where(written, canvas.step[:, None], canvas.born.gather(-1, columns))
-        return Canvas(
-            tokens=canvas.tokens.scatter(-1, columns, x_s),
-            open=canvas.open.scatter(-1, columns, open),
-            fixed=canvas.fixed,
-            score=canvas.score.scatter(-1, columns, score),
-            born=canvas.born.scatter(-1, columns, born),
-            step=canvas.step + 1,
-            seed=canvas.seed,
-            latent=canvas.latent,
-        )
+        columns, x_t = step.window.columns(), noisy(canvas, step, process.mask_id)
+        p0 = nucleus(subs(raw.double(), x_t, process.mask_id).exp(), mass)
+        unwritten = (canvas.open | canvas.fixed).gather(-1, columns)
+        conf = (-canvas.score.gather(-1, columns)).masked_fill(unwritten, -torch.inf)
+        x_s = draw(probabilities(process, strategy, p0, x_t, conf, step.t, step.s), rng)
+        return drawn(canvas, step, x_s, process.mask_id, p0)
 
     return rule

@@ -27,9 +27,16 @@ class Bound:
     """-alpha'(t) / (1 - alpha(t)): with it the mean over time is the bound on -log p (MDLM, 2406.07524, eq. 10)."""
 
     schedule: Survival
+    guard: float = 0.0
+    """Added to 1 - alpha, as BD3LM's code does for one schedule; above 0 it is no bound."""
 
     def __call__(self, t: Tensor) -> Tensor:
-        return -self.schedule.dalpha(t) / (1 - self.schedule.alpha(t))
+        return -self.schedule.dalpha(t) / (1 - self.schedule.alpha(t) + self.guard)
+
+
+def even(t: Tensor) -> Tensor:
+    """One, whatever the time: plain masked-language-model loss."""
+    return torch.ones_like(t)
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,8 @@ def batch_of(golden, tokens="x0", valid="attention_mask"):
     return Batch(golden[tokens], golden[valid].bool())
 
 
-def ticked(golden, outputs):
-    """Check every named output and return the names, sorted."""
+def ticked(golden, outputs, **tolerances):
+    """Check every named output, some within a tolerance of their own, and return the names, sorted."""
     for name, value in outputs.items():
-        golden.check(name, value)
+        golden.check(name, value, **tolerances.get(name, {}))
     return sorted(outputs)

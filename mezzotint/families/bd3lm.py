@@ -1,0 +1,114 @@
+"""BD3LM: autoregressive over blocks, masked diffusion inside them (Arriola et al. 2025, arXiv 2503.09573).
+
+Process   processes/absorbing.py, one time per block: objectives/times.py `BlockStrata`
+Loss      eq. 8: MDLM's (families/mdlm.py) on every block, given the clean blocks before it; one pass over [x_t, x_0],
+          layouts.py `NoisyThenClean`.  Clipped (sec. 4.2): times in [low, high] and the masked share of each block
+          kept there (processes/resampled.py); `best` chooses them by variance.  With low > 1/2
+          every masked token counts 1, as published.  A clipped loss is no bound: evaluate with clip=None
+Network   block-causal; SUBS; no time
+Sampler   Alg. 2, block by block (decode/aligned.py): ancestral steps or first hitting, both through `nucleus`; finished
+          blocks are kept as keys and values (denoisers/blockwise.py)
+Checked   tests/parity/test_bd3lm.py: the published code's mask, logits, losses, times and samples; a block of the whole
+          length gives MDLM with the same noise; one step per block gives the known bound on a toy source
+"""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mezzotint.batch import Batch
+from mezzotint.config import config
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.drawn import drawn, noisy
+from mezzotint.decode.nucleus import nucleus
+from mezzotint.decode.rule import Rule
+from mezzotint.families.base import Family
+from mezzotint.families.mdlm import mdlm, subs
+from mezzotint.layouts import NoisyThenClean
+from mezzotint.objectives.clipping import variance
+from mezzotint.objectives.masked import even
+from mezzotint.objectives.times import BlockStrata
+from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.resampled import Resampled, fits
+from mezzotint.rng import Rng, draw
+from mezzotint.schedules import Linear, Schedule
+
+Range = tuple[float, float]
+RANGES: tuple[Range, ...] = tuple(
+    (max(start / 20, 1e-3), min((start + width) / 20, 1.0))
+    for width in (10, 12, 14, 16, 18)
+    for start in range(20 - width + 1)
+)
+"""The clip ranges that `best` is usually given: widths 0.5 to 0.9 at every 0.05."""
+_PICK = 5
+
+
+@config
+class BD3LM:
+    """Block diffusion."""
+
+    kind: Literal["bd3lm"] = "bd3lm"
+    schedule: Schedule = Linear(eps=0)
+    block: int = Field(default=16, gt=0)
+    """Columns per block; texts must be a whole number of blocks."""
+    clip: Range | None = None
+    """Limits of the masked share while training; none gives the bound."""
+    nucleus: float = Field(default=1.0, gt=0, le=1)
+    """Probability mass that may be drawn from."""
+    first_hitting: bool = False
+    """Reveal one column per step, for the plan `FirstHitting`; otherwise the steps of the plan's times."""
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids, [MASK] included."""
+        process = Absorbing(vocab, mask_id, self.schedule)
+        rule = hitting(process, self.nucleus) if self.first_hitting else backwards(process, self.nucleus)
+        return Family(process, bd3lm(process, self.block, self.clip).objective, rule)
+
+
+def bd3lm(process: Absorbing, block: int, clip: Range | None = None) -> Family:
+    """MDLM's family with one time per block and the two-stream layout."""
+    low, high = clip or (1e-3, 1.0)
+    limited = process if clip is None else Resampled(process, block, low, high)
+    weight = even if low > 0.5 else None
+    return mdlm(limited, BlockStrata(block, low, high), NoisyThenClean(block), weight)
+
+
+def best(
+    process: Absorbing, block: int, denoiser: Any, batches: Sequence[Batch], rng: Rng, ranges: Sequence[Range] = RANGES
+) -> Range:
+    """The range whose loss varies least with this denoiser (sec. 4.2); those that no number of masks fits are out."""
+    fitting = [clip for clip in ranges if fits(block, *clip)]
+    spread = [variance(bd3lm(process, block, clip).objective, denoiser, batches, block, rng) for clip in fitting]
+    return fitting[int(torch.stack(spread).argmin())]
+
+
+def backwards(process: Absorbing, mass: float = 1.0) -> Rule:
+    """The posterior step: a masked column of the window stays so with probability (1 - a_s) / (1 - a_t)."""
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        p0, x_t = _prediction(process, raw, canvas, step, mass)
+        q = process.posterior(p0, x_t, process.alpha(step.t), process.alpha(step.s))
+        return drawn(canvas, step, draw(q, rng), process.mask_id, p0)
+
+    return rule
+
+
+def hitting(process: Absorbing, mass: float = 1.0) -> Rule:
+    """One masked column of the window, each as likely as the other, becomes a draw."""
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        p0, x_t = _prediction(process, raw, canvas, step, mass)
+        order = rng.fork(_PICK).uniform(tuple(x_t.shape), x_t.device).masked_fill(x_t != process.mask_id, -1.0)
+        chosen = torch.arange(x_t.shape[1], device=x_t.device) == order.argmax(-1, keepdim=True)
+        x_s = torch.where(chosen & (x_t == process.mask_id), draw(p0, rng), x_t)
+        return drawn(canvas, step, x_s, process.mask_id, p0)
+
+    return rule
+
+
+def _prediction(process: Absorbing, raw: Tensor, canvas: Canvas, step: Step, mass: float) -> tuple[Tensor, Tensor]:
+    x_t = noisy(canvas, step, process.mask_id)
+    return nucleus(subs(raw.double(), x_t, process.mask_id).exp(), mass), x_t

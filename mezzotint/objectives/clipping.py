@@ -1,0 +1,26 @@
+"""Which range of masked shares to train blocks at: the one whose loss varies least (BD3LM, 2503.09573, sec. 4.2)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mezzotint.batch import Batch
+from mezzotint.objectives.base import Objective
+from mezzotint.rng import Rng
+
+
+@torch.no_grad()
+def variance(objective: Objective, denoiser: Any, batches: Iterable[Batch], block: int, rng: Rng) -> Tensor:
+    """The variance of a block's mean loss over the blocks of a batch, a mean over the batches; one fork of `rng` each.
+
+    `objective` must give its loss per token, and its columns be a whole number of blocks.
+    """
+    found = []
+    for number, batch in enumerate(batches):
+        nats = objective(denoiser, batch, rng.fork(number)).per_token
+        if nats is None:
+            raise TypeError("this objective does not say what a token costs")
+        found.append(nats.reshape(nats.shape[0], -1, block).mean(-1).var())
+    return torch.stack(found).mean()
