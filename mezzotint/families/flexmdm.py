@@ -1,0 +1,109 @@
+"""FlexMDM: masked diffusion that also inserts its masks (Kim et al. 2025, arXiv 2509.01025).
+
+Process   processes/joining.py: a token joins as [MASK] on schedule `insert` (the paper's alpha), and is revealed on
+          `reveal` (beta), truncated to the time after it joined
+Network   denoisers/editing.py `GapHeads`: the token of each [MASK], and how many tokens are missing right of each
+          column (the anchor's gap is the one before the text, so a text of n tokens has n + 1 gaps)
+Loss      beta' / (1 - beta) cross-entropy at each [MASK], plus alpha' / (1 - alpha) phi(missing, predicted) in each
+          gap, phi(x, y) = y - x + x log(x / y) >= 0; it bounds -log p of the text, length included, and is loose where
+          several places of the same text look alike.  The token head has no mass on [MASK], in loss and sampler
+Sampler   tau-leaping: every [MASK] is revealed with probability (beta_s - beta_t) / (1 - beta_t), every gap gets a
+          Poisson number of masks, mean (alpha_s - alpha_t) / (1 - alpha_t) times the predicted one; the last step
+          inserts nothing.  `confident`: as many masks as that, but the surest first (revealing needs no order)
+Checked   tests/oracles/test_flexmdm.py: shares, optimal counts, bound and sampler by enumeration
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mezzotint.batch import Batch
+from mezzotint.config import config
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.rule import Rule
+from mezzotint.decode.select import rank
+from mezzotint.decode.splice import flood, rewritten, room, splice
+from mezzotint.families.base import Family
+from mezzotint.objectives.growing import Growing, Path
+from mezzotint.objectives.times import Clipped, whole
+from mezzotint.processes.joining import Joining, hazard, share
+from mezzotint.processes.path import FlowSchedule, Power
+from mezzotint.rng import Rng, draw
+
+_JOIN, _REVEAL, _TOKEN = 1, 2, 3
+MOST = 32
+"""Masks that a gap gets in one step, at most."""
+
+
+@config
+class FlexMDM:
+    """Masked diffusion over texts of any length."""
+
+    kind: Literal["flexmdm"] = "flexmdm"
+    insert: FlowSchedule = Power()
+    """When tokens join."""
+    reveal: FlowSchedule = Power()
+    """When they are revealed."""
+    confident: bool = False
+    """Reveal the surest masks first."""
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids, [MASK] included; the blank is the id behind them."""
+        return flexmdm(Joining(vocab, mask_id, self.insert, self.reveal), self.confident)
+
+
+def flexmdm(process: Joining, confident: bool = False) -> Family:
+    """FlexMDM on a process."""
+    mask_id, blank = process.mask_id, process.blank
+
+    def corrupt(batch: Batch, t: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
+        noisy = process.corrupt(batch.tokens, t, rng)
+        return process.hold(noisy, batch.tokens, ~batch.target), batch.tokens, ~batch.target
+
+    def loss(raw: Tensor, path: Path, t: Tensor) -> Tensor:
+        logp, rate = parts(raw, mask_id)
+        token = torch.where(path.clean == blank, 0, path.clean)
+        hidden = (path.noisy == mask_id) & (path.clean != mask_id)
+        nll = torch.where(hidden, -logp.gather(-1, token[..., None])[..., 0], 0.0)
+        missing = path.gathered(((path.noisy == blank) & (path.clean != blank)).to(raw.dtype))
+        excess = rate - missing + torch.xlogy(missing, missing) - torch.xlogy(missing, rate)
+        return hazard(process.reveal, t) * nll + hazard(process.insert, t) * excess * path.gaps
+
+    return Family(process, Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank), leaping(process, confident))
+
+
+def leaping(process: Joining, confident: bool) -> Rule:
+    """The sampler: reveal and insert at once, from the same state."""
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        logp, rate = parts(raw, process.mask_id)
+        held = room(canvas.tokens, canvas.fixed, process.blank)
+        masked = held.editable & (canvas.tokens == process.mask_id)
+        shape = tuple(canvas.tokens.shape)
+        revealed = masked & (rng.fork(_REVEAL).uniform(shape, raw.device) < share(process.reveal, step.t, step.s))
+        if confident:
+            revealed = masked & (rank(logp.amax(-1), masked) < revealed.sum(-1, keepdim=True))
+        tokens = torch.where(revealed, draw(logp.exp(), rng.fork(_TOKEN)), canvas.tokens)
+        mean = rate.double() * share(process.insert, step.t, step.s) * (step.s > 0)
+        inserts = poisson(mean, rng.fork(_JOIN).uniform(shape, raw.device))
+        tokens, first, counts = splice(held, tokens, held.editable, inserts, process.blank)
+        return rewritten(canvas, step, flood(tokens, first, counts, process.mask_id))
+
+    return rule
+
+
+def parts(raw: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
+    """log p of each token, Float[B, N, V], none on [MASK]; predicted number of missing tokens, Float[B, N]."""
+    tokens, missing = raw[..., :-1], raw[..., -1]
+    never = torch.arange(tokens.shape[-1], device=raw.device) == mask_id
+    return tokens.masked_fill(never, -torch.inf).log_softmax(-1), F.softplus(missing)
+
+
+def poisson(mean: Tensor, uniform: Tensor) -> Tensor:
+    """Long, shape of `mean`: the number whose distribution function first exceeds `uniform`, at most MOST."""
+    k = torch.arange(MOST, device=mean.device, dtype=torch.float64)
+    mean = mean.double()[..., None]
+    below = torch.exp(torch.xlogy(k, mean) - mean - torch.lgamma(k + 1)).cumsum(-1)
+    return (uniform[..., None] > below).sum(-1)
