@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from mezzotint.decode.grid import Update
 from mezzotint.decode.rule import Rule
 from mezzotint.objectives.base import Objective
 from mezzotint.processes.base import Process
@@ -16,3 +17,5 @@ class Family:
     """The paper's training loss."""
     rule: Rule
     """The paper's own sampler, as a decoding rule; others may be used instead."""
+    update: Update | None = None
+    """One step of the sampler on its own, (raw, x_t, t, s, rng) -> x_s, where the rule walks a grid of times."""
