@@ -1,9 +1,9 @@
 """The uniform process run backwards with ordinary posteriors, and Gibbs sweeps that repair what it wrote.
 
 A network that predicts p(x_0 | x_t), as that of flow matching does, steps back by three routes: to the drawn clean
-token, to where it is, to a random token (D3PM, 2107.03006; the "discrete DDIM" of diffusers).  Between steps a sweep may
-draw a few columns again, each from its exact conditional given all others, which leaves the marginal of the noise level
-as it is.  The conditional needs the leave-one-out posterior, which the ordinary one gives (2605.22765, eq. 13).
+token, to where it is, to a random token (D3PM, 2107.03006; diffusers' "discrete DDIM").  Between steps a sweep may draw
+a few columns again, each from its exact conditional given all others, which leaves the marginal of the noise level as
+it is.  The conditional needs the leave-one-out posterior, which the ordinary one gives (2605.22765, eq. 13).
 """
 
 import math
@@ -193,5 +193,5 @@ def _written(canvas: Canvas, columns: Tensor, tokens: Tensor, score: Tensor) -> 
         tokens=canvas.tokens.scatter(-1, columns, tokens),
         score=canvas.score.scatter(-1, columns, score.to(canvas.score.dtype)),
         born=canvas.born.scatter(-1, columns, born),
-        step=canvas.step + 1,
+        step=canvas.step + canvas.open.any(-1).to(canvas.step.dtype),
     )

@@ -119,7 +119,8 @@ def rewritten(canvas: Canvas, step: Step, tokens: Tensor) -> Canvas:
             f"cannot insert tokens within a window of {step.window.size} of {width} columns: plan with Whole(steps)"
         )
     born = torch.where(tokens != canvas.tokens, canvas.step[:, None], canvas.born)
-    return replace(canvas, tokens=tokens, open=canvas.open & (step.s > 0), born=born, step=canvas.step + 1)
+    working = canvas.open.any(-1).to(canvas.step.dtype)
+    return replace(canvas, tokens=tokens, open=canvas.open & (step.s > 0), born=born, step=canvas.step + working)
 
 
 @dataclass(frozen=True)

@@ -62,11 +62,11 @@ def ways(fates, strings=STRINGS):
     return found
 
 
-def times(count=48):
-    """Nodes and weights of an integral over t in (0, 1), dense near 0, where losses go like t log t."""
+def times(count=48, power=4):
+    """Nodes and weights of an integral over t in (0, 1); powers above 1 are dense near 0, for losses like log t."""
     nodes, weigh = np.polynomial.legendre.leggauss(count)
     nodes, weigh = (nodes + 1) / 2, weigh / 2
-    return list(zip(nodes**4, 4 * nodes**3 * weigh, strict=True))
+    return list(zip(nodes**power, power * nodes ** (power - 1) * weigh, strict=True))
 
 
 def weights(found, shares):
