@@ -15,7 +15,7 @@ from mezzotint.layouts import Attend, causal
 
 Mixer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_GROUP = 32  # columns whose attention is worth a call of its own
+_GROUP = 128  # columns whose attention is worth a call of its own
 
 
 def mixer(attend: Attend, device: torch.device) -> Mixer:
@@ -41,12 +41,14 @@ def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Group:
-    """Some blocks of one half: their queries, the clean columns and the noisy columns that they see any of."""
+    """Some blocks of one half."""
 
-    queries: slice
-    clean: slice
-    noisy: slice
+    own: slice
+    """Its columns, within a half."""
+    past: int
+    """How many clean columns some column of it sees."""
     seen: Tensor | None
+    """Which of its keys each query sees; None for all."""
 
 
 @dataclass(frozen=True)
@@ -61,36 +63,41 @@ class _Twin:
     clean: tuple[_Group, ...]
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        groups = self.noisy if q.shape[2] < k.shape[2] else self.noisy + self.clean
-        parts = [self._part(group, q, k, v) for group in groups]
-        return torch.cat(parts, 2)
+        own, past = zip(k.chunk(2, 2), v.chunk(2, 2), strict=True)
+        queries, *others = q.chunk(q.shape[2] // own[0].shape[2], 2)
+        mixed = [self._noisy(group, queries, own, past) for group in self.noisy]
+        mixed += [_attended(group, x, *past) for x in others for group in self.clean]
+        return torch.cat(mixed, 2)
 
-    def _part(self, group: _Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        keys, values = ((torch.cat([x[:, :, group.clean], x[:, :, group.noisy]], 2)) for x in (k, v))
-        return F.scaled_dot_product_attention(q[:, :, group.queries], keys, values, attn_mask=group.seen)
+    def _noisy(self, group: _Group, q: Tensor, own: tuple[Tensor, ...], past: tuple[Tensor, ...]) -> Tensor:
+        k, v = (
+            torch.cat([before[:, :, : group.past], here[:, :, group.own]], 2)
+            for before, here in zip(past, own, strict=True)
+        )
+        return F.scaled_dot_product_attention(q[:, :, group.own], k, v, attn_mask=group.seen)
+
+
+def _attended(group: _Group, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    k, v = k[:, :, : group.past], v[:, :, : group.past]
+    return F.scaled_dot_product_attention(q[:, :, group.own], k, v, attn_mask=group.seen)
 
 
 def _twin(attend: Attend, block: int, device: torch.device) -> _Twin:
     columns = attend.queries // 2
     size = block * max(1, _GROUP // block)
-    starts = range(0, columns, size)
-
-    def group(start: int, offset: int) -> _Group:
+    noisy, clean = [], []
+    for start in range(0, columns, size):
         end = min(start + size, columns)
-        past = end if offset else end - block
-        clean = slice(columns, columns + past)
-        noisy = slice(start, start if offset else end)
-        queries = slice(offset + start, offset + end)
-        return _Group(queries, clean, noisy, _seen(attend, queries, (clean, noisy), device))
-
-    return _Twin(tuple(group(start, 0) for start in starts), tuple(group(start, columns) for start in starts))
+        here, past = torch.arange(start, end), torch.arange(columns, columns + end)
+        keys = torch.cat([past[: end - block], here])
+        noisy.append(_Group(slice(start, end), end - block, _seen(attend, here, keys, device)))
+        clean.append(_Group(slice(start, end), end, _seen(attend, columns + here, past, device)))
+    return _Twin(tuple(noisy), tuple(clean))
 
 
-def _seen(attend: Attend, queries: slice, keys: tuple[slice, slice], device: torch.device) -> Tensor | None:
+def _seen(attend: Attend, query: Tensor, key: Tensor, device: torch.device) -> Tensor | None:
     """Bool[1, 1, n, m]: the part of the mask; None where all of it is visible."""
     assert attend.mask is not None
     zero = torch.zeros((), dtype=torch.long)
-    query = torch.arange(queries.start, queries.stop)[None, None, :, None]
-    key = torch.cat([torch.arange(part.start, part.stop) for part in keys])[None, None, None, :]
-    seen = attend.mask(zero, zero, query, key)
+    seen = attend.mask(zero, zero, query[None, None, :, None], key[None, None, None, :])
     return None if bool(seen.all()) else seen.to(device)

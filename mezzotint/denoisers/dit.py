@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
+from mezzotint.denoisers.fused import rotate
 from mezzotint.denoisers.kv import KVCache
-from mezzotint.denoisers.transformer import per_column, picked, remember, rotate, sinusoids, turns
+from mezzotint.denoisers.transformer import per_column, picked, remember, sinusoids, turns
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs, Memory
 
@@ -197,7 +198,6 @@ class _Block(nn.Module):
         shift, scale, gate, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(c).chunk(6, -1)
         qkv = self.attn_qkv(self.norm1(h) * (1 + scale) + shift).view(batch, columns, 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
-        turn = turn.to(q.dtype)
         q, k = rotate(q, turn), rotate(k, turn)
         if memory is not None:
             k, v = remember(memory, depth, k, v)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
+from mezzotint.denoisers.fused import RMSNorm, gated, rotate
 from mezzotint.denoisers.kv import KVCache
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
@@ -56,7 +57,7 @@ class Transformer(nn.Module):
         self.embed = nn.Embedding(vocab, shape.width)
         self.time = Features(shape.width) if shape.timed else None
         self.blocks = nn.ModuleList([_Block(shape) for _ in range(shape.layers)])
-        self.norm = nn.RMSNorm(shape.width)
+        self.norm = RMSNorm(shape.width)
         self.head = nn.Linear(shape.width, vocab, bias=False)
         self.head_width = shape.width // shape.heads
         nn.init.normal_(self.embed.weight, std=0.02)
@@ -100,7 +101,7 @@ class Transformer(nn.Module):
             if t is None:
                 raise ConfigError("this network was built with timed=true and was given no time")
             h = h + self.time(per_column(t, h.shape[1])).to(h.dtype)
-        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, self.head_width).to(h.dtype)
+        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, self.head_width)
 
 
 class _Block(nn.Module):
@@ -109,7 +110,7 @@ class _Block(nn.Module):
         width = shape.width
         hidden = shape.hidden or -(-8 * width // (3 * 64)) * 64
         self.heads, self.dropout = shape.heads, shape.dropout
-        self.before_attention, self.before_mlp = nn.RMSNorm(width), nn.RMSNorm(width)
+        self.before_attention, self.before_mlp = RMSNorm(width), RMSNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
         self.gate_up, self.down = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         for layer in (self.qkv, self.gate_up):
@@ -139,8 +140,7 @@ class _Block(nn.Module):
 
     def _after(self, h: Tensor, mixed: Tensor) -> Tensor:
         h = h + self._drop(self.out(mixed))
-        gate, up = self.gate_up(self.before_mlp(h)).chunk(2, -1)
-        return h + self._drop(self.down(F.silu(gate) * up))
+        return h + self._drop(self.down(gated(self.gate_up(self.before_mlp(h)))))
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
@@ -194,13 +194,6 @@ def turns(positions: Tensor, width: int, rate: Tensor | None = None) -> Tensor:
     if positions.dim() == 2:
         angle = angle[:, None]
     return torch.stack([angle.cos(), angle.sin()])
-
-
-def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Float[B, heads, N, d] with the pairs (i, i + d / 2) turned by their column's angle."""
-    cos, sin = turn
-    one, two = x.chunk(2, -1)
-    return torch.cat([one * cos - two * sin, one * sin + two * cos], -1)
 
 
 def _joined(x: Tensor) -> Tensor:
