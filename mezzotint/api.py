@@ -70,8 +70,8 @@ class Model:
     def generate(self, prompt: Prompt, *, mode: str = "verify", **options: Any) -> Answer:
         """Answer a prompt: a string (one user message) or a chat of {"role", "content"} messages.
 
-        Options: max_new_tokens (256), temperature (0), top_p (1), seed (0); in diffusion mode also block, rule, level
-        and correct.
+        Options: max_new_tokens (256), temperature (0), top_p (1), seed (0); in diffusion mode also block, rule, level,
+        steps, correct and accept.
 
         Raises:
             RequestError: an empty or too long prompt, or an option out of range.

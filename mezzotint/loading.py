@@ -86,9 +86,23 @@ def shipped(checkpoint: Checkpoint) -> Path | None:
 
 
 def diffusion(
-    block: int = 4, rule: str = "threshold", level: float | None = None, correct: bool = True, accept: float = 0.2
+    block: int = 6,
+    rule: str = "threshold",
+    level: float | None = None,
+    steps: int | None = None,
+    correct: bool = True,
+    accept: float = 0.2,
 ) -> Mode:
-    """A mode from plain options; `level` is the rule's number: a probability, a factor, nats, or tokens a step.
+    """A mode from plain options.
+
+    Args:
+        block: columns of a block, the last settled one included.
+        rule: which columns a denoising step decides: "threshold", "factor", "entropy" or "topk".
+        level: the rule's number: a probability, a factor, nats, or tokens a step.
+        steps: most denoising steps of a block, after which open columns are left to the next block; without a number
+            one for "threshold", and as many as it takes for the others.
+        correct: let the network reopen what it finds unlikely.
+        accept: least probability, as a share of the network's first choice, that is not reopened.
 
     Raises:
         RequestError: a number out of range.
@@ -101,10 +115,12 @@ def diffusion(
 
     if not 1 <= block <= LONGEST_BLOCK:
         raise RequestError(f"cannot write in blocks of {block}: give 1 to {LONGEST_BLOCK}")
+    if steps is not None and steps < 1:
+        raise RequestError(f"cannot denoise a block in {steps} steps: give at least 1")
     if not 0 <= accept <= 1:
         raise RequestError(f"cannot accept from {accept} on: give a share from 0 to 1")
     makers: dict[str, tuple[float, Any]] = {
-        "threshold": (0.3, lambda x: Unmask(likeliest, Above(x))),
+        "threshold": (0.2, lambda x: Unmask(likeliest, Above(x))),
         "factor": (1.0, lambda x: Unmask(likeliest, Factor(x))),
         "entropy": (0.1, lambda x: Unmask(entropy, EntropyBound(x))),
         "topk": (2.0, lambda x: Unmask(likeliest, Top(int(x)))),
@@ -115,4 +131,6 @@ def diffusion(
     number = default if level is None else level
     if not 0 <= number < float("inf") or (rule == "threshold" and number > 1) or (rule == "topk" and number < 1):
         raise RequestError(f"rule {rule} cannot work with {number}")
-    return Diffusion(make(number), block, correct, accept)
+    if steps is None:
+        steps = 1 if rule == "threshold" else LONGEST_BLOCK
+    return Diffusion(make(number), block, steps, correct, accept)

@@ -14,7 +14,7 @@ from mezzotint.errors import ConfigError, RequestError
 MODES = ("verify", "ar", "diffusion")
 BACKENDS = ("auto", "native", "torch")
 DEFAULT_MODEL = "smollm2-135m-instruct"
-LEVELS = {"threshold": 0.3, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
+LEVELS = {"threshold": 0.2, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
 """The rules of diffusion mode and the number each takes if none is given."""
 
 _WRITING = "Writing"
@@ -56,7 +56,7 @@ class Settings:
         str | None, typer.Option(metavar="TEXT", help="How the model should behave.", rich_help_panel=_WRITING)
     ] = None
     block: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens per block (4).", rich_help_panel=_DIFFUSION)
+        int | None, typer.Option(metavar="N", help="Tokens per block (6).", rich_help_panel=_DIFFUSION)
     ] = None
     rule: Annotated[
         str | None,
@@ -73,6 +73,15 @@ class Settings:
             metavar="X",
             help=f"The rule's number ({', '.join(f'{k} {v:g}' for k, v in LEVELS.items())}); fewer steps, rougher "
             "text with a lower threshold or anything else higher.",
+            rich_help_panel=_DIFFUSION,
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Most denoising steps per block (threshold: 1, else as many as it takes); what is open then is left to "
+            "the next block.",
             rich_help_panel=_DIFFUSION,
         ),
     ] = None
@@ -115,6 +124,8 @@ class Settings:
         }
         if self.block is not None:
             options["block"] = self.block
+        if self.steps is not None:
+            options["steps"] = self.steps
         if self.rule is not None or self.level is not None:
             rule = self.rule or "threshold"
             options |= {"rule": rule, "level": LEVELS[rule] if self.level is None else self.level}
@@ -123,11 +134,13 @@ class Settings:
         return options
 
     def _check_diffusion(self) -> None:
-        given = [name for name in ("block", "rule", "level", "correct") if getattr(self, name) is not None]
+        given = [name for name in ("block", "rule", "level", "steps", "correct") if getattr(self, name) is not None]
         if given and self.mode != "diffusion":
             raise ConfigError(f"--{given[0]} belongs to --mode diffusion: leave it out of --mode {self.mode}")
         if self.block is not None and self.block < 1:
             raise RequestError(f"cannot write in blocks of {self.block} tokens: ask for at least 1")
+        if self.steps is not None and self.steps < 1:
+            raise RequestError(f"cannot denoise a block in {self.steps} steps: ask for at least 1")
         rule = self.rule or "threshold"
         _one_of("rule", rule, tuple(LEVELS))
         level = LEVELS[rule] if self.level is None else self.level

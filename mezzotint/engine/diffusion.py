@@ -1,8 +1,8 @@
 """Writing by block diffusion: the drafter denoises a block in any order, the causal network reads it and may object.
 
 The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column
-and commits the sure ones (decode/rule.py); these steps are cheap.  One pass of the causal network then settles the
-block.  With `correct`, columns from the first one on that the network finds unlikely are reopened, which bounds the
+and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open after
+the last step are left to the next block.  One pass of the causal network then settles the rest.  With `correct`, columns from the first one on that the network finds unlikely are reopened, which bounds the
 loss of quality.
 """
 
@@ -26,8 +26,10 @@ class Diffusion:
     """Block diffusion; the text is the drafter's, checked by the network."""
 
     rule: Rule
-    block: int = 4
+    block: int
     """Columns of the canvas, the anchor included."""
+    steps: int
+    """Most denoising steps of a block."""
     correct: bool = True
     """Reopen columns that the network finds unlikely."""
     accept: float = 0.2
@@ -43,6 +45,8 @@ class Diffusion:
             tokens, scores = [], []
             for tokens, scores in self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written):
                 yield Move(tuple(tokens), tuple(scores), (), passes=0)
+            tokens = tokens[: tokens.index(-1)] if -1 in tokens else tokens
+            scores = scores[: len(tokens)]
             chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
             seen = session.verify(chain)
             kept = self._kept(seen, tokens) if self.correct else len(tokens)
@@ -70,7 +74,7 @@ class Diffusion:
             seed=torch.tensor([request.sampling.seed]),
         )
         decided, sure = [-1] * width, canvas.score
-        for k in range(width):
+        for k in range(min(width, self.steps)):
             if k:
                 rows = session.redraft(decided[:-1])
             raw = drafter.chain(state, rows, decided[:-1])

@@ -59,7 +59,7 @@ def test_a_drafter_that_knows_writes_the_greedy_text_in_blocks(rule):
 
 
 def test_without_correction_whole_blocks_are_settled():
-    got = run("random", Request(PROMPTS[0], 1 + 4 * 5), block=4, correct=False)
+    got = run("random", Request(PROMPTS[0], 1 + 4 * 5), block=4, steps=4, correct=False)
     drafts, settled, last = [], [], ()
     for event in got:
         if isinstance(event, Wrote):
@@ -70,6 +70,15 @@ def test_without_correction_whole_blocks_are_settled():
     assert [len(tokens) for tokens in settled] == [1, 4, 4, 4, 4, 4]
     assert drafts[1:] == [tokens[:-1] for tokens in settled[1:]]
     assert finished(got).forwards == 5
+
+
+def test_columns_that_are_open_after_the_last_step_are_left_to_the_next_block():
+    request = Request(PROMPTS[0], 1 + 3 * 7)
+    got = run("right", request, rule="topk", level=2, steps=1, block=6)
+    sizes = [len(event.tokens) for event in got if isinstance(event, Settled)]
+    assert max(sizes) == 3
+    assert finished(got).forwards == len(sizes) - 1 >= 7
+    assert written(got) == one_by_one(network("native"), request)
 
 
 def test_accepting_everything_is_no_correction():
@@ -116,6 +125,7 @@ def test_the_longest_blocks_fit_one_pass(block):
         {"block": 0},
         {"block": 65},
         {"block": -3},
+        {"steps": 0},
         {"accept": 1.5},
         {"accept": -0.1},
         {"accept": math.nan},

@@ -42,7 +42,8 @@ def max_rows() -> int:
 
 def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
     """Where an array's numbers lie; null for None."""
-    return ctypes.c_void_p(array.ctypes.data if array is not None else None)
+    # the interface's address costs a quarter of what `array.ctypes` costs, and a pass of the network asks twenty times
+    return ctypes.c_void_p(array.__array_interface__["data"][0] if array is not None else None)
 
 
 def ints(values: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
