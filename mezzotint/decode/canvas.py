@@ -47,6 +47,8 @@ class Step:
     t: Tensor
     s: Tensor
     """Float[B, 1]: times before and after the step, 1 = noise, 0 = clean."""
+    live: Tensor | None = None
+    """Bool[B]: rows that the step may change; None is all.  A row that is finished waits here for its neighbours."""
 
 
 @dataclass(slots=True)
@@ -69,6 +71,8 @@ class Canvas:
     """Long[B]: a row's own noise, so its text does not depend on its neighbours."""
     latent: Tensor | None = None
     """Float[B, L, E] for Gaussian families; `tokens` is then its rounding."""
+    notes: tuple[Tensor, ...] = ()
+    """What a rule carries from step to step: earlier predictions, counters.  Each rule says what its notes are."""
 
     @property
     def rng(self) -> Rng:

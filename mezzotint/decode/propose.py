@@ -97,6 +97,39 @@ class Scattered:
         return tokens, rng.fork(_ORDER).uniform(tuple(tokens.shape), logits.device).float()
 
 
+@dataclass(frozen=True)
+class Reluctant:
+    """The tokens of another proposal, scored as if `unwelcome` tokens had no probability: they are written last.
+
+    Keeps end tokens from being written first and starving the text (LLaDA's `confidence_eos_eot_inf`, 2502.09992).
+    """
+
+    propose: Propose
+    unwelcome: Tensor
+    """Bool[V]."""
+
+    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+        tokens, _ = self.propose(logits, rng)
+        return tokens, probable(logits.masked_fill(self.unwelcome, -torch.inf), tokens)
+
+
+@dataclass(frozen=True)
+class Shaken:
+    """Another proposal with its order drawn: the n surest columns are n draws without return from softmax(score / T).
+
+    Dream's `alg_temp` (2508.15487); by Gumbel's trick the draws are the largest of score / T + g (1903.06059).
+    """
+
+    propose: Propose
+    temperature: float | Tensor
+
+    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+        tokens, score = self.propose(logits, rng)
+        gumbel = -(-rng.fork(_ORDER).uniform(tuple(tokens.shape), logits.device).log()).log()
+        # times T, so that T = 0 is the order itself
+        return tokens, (score.double() + self.temperature * gumbel).to(score.dtype)
+
+
 def probable(logits: Tensor, tokens: Tensor) -> Tensor:
     """The probability of the tokens."""
     return (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)).exp()

@@ -16,6 +16,8 @@ from mezzotint.decode.select import rank
 from mezzotint.schedules import Survival
 
 Revise = Callable[[Canvas, Step, Noise], Tensor]
+Edit = Callable[[Tensor, Tensor], Tensor]
+"""(score Float[B, W], decided columns whose proposal is another token Bool[B, W]) -> Bool[B, W] to overwrite."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,20 @@ class Doubtful:
         written = (canvas.born.gather(-1, columns) == canvas.step[:, None]).sum(-1, keepdim=True)
         weak = _older(canvas, columns) & (score < self.tau)
         return weak & (rank(-score, weak) < (written * self.share).ceil().long() - 1)
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """Decided columns for which the network now proposes another token with a score above `tau` (LLaDA2.1's editing).
+
+    Not a revision but an `Edit`: the proposal is written at once, and nothing is reopened.
+    """
+
+    tau: float | Tensor = 0.9
+
+    def __call__(self, score: Tensor, changed: Tensor) -> Tensor:
+        """Bool[B, W] of those in Bool[B, W] `changed`, decided columns whose proposal differs."""
+        return changed & (score > self.tau)
 
 
 def _older(canvas: Canvas, columns: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """One decoding step: logits of a window and a canvas in, the next canvas out."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Prior, Step
 from mezzotint.decode.propose import Draw, Propose, Scattered, likeliest, probable
-from mezzotint.decode.revise import Remask, Revise
-from mezzotint.decode.select import Bernoulli, Select, reveal, surest
+from mezzotint.decode.revise import Edit, Remask, Revise
+from mezzotint.decode.select import Bernoulli, Select, leftmost, reveal, surest
 from mezzotint.decode.shapers import Shaper
 from mezzotint.errors import ConfigError
 from mezzotint.rng import Rng
@@ -33,6 +33,8 @@ class Unmask:
     """Noise for undecided columns: nothing changes for the masked process, the uniform one renews them every step."""
     rescore: bool = False
     """Give decided columns of the window the probability that the network now gives to their token."""
+    edit: Edit | None = None
+    """Which decided columns of the window to overwrite with this step's proposal; given ones never are."""
 
     def __post_init__(self) -> None:
         if self.revise is not None and self.prior is None:
@@ -54,34 +56,63 @@ class Unmask:
             raw = shape(raw, canvas, step)
         columns = step.window.columns()
         tokens, score = self.propose(raw, rng)
-        open = canvas.open.gather(-1, columns)
-        commit = self.select(score, open, step.budget)
+        held, open, known, born = (
+            x.gather(-1, columns) for x in (canvas.tokens, canvas.open, canvas.score, canvas.born)
+        )
+        given = canvas.fixed.gather(-1, columns)
+        live = torch.ones_like(canvas.seed, dtype=torch.bool) if step.live is None else step.live
+        commit = self.select(score, open, step.budget) & live[:, None]
+        write = commit
+        if self.edit is not None:
+            write = commit | (self.edit(score, ~open & ~given & (tokens != held)) & live[:, None])
 
-        held, known = canvas.tokens.gather(-1, columns), canvas.score.gather(-1, columns)
-        now = torch.where(commit, tokens, held)
         if self.rescore:
-            known = torch.where(open | canvas.fixed.gather(-1, columns), known, probable(raw, held))
-        born = canvas.born.gather(-1, columns)
+            known = torch.where(open | given, known, probable(raw, held))
         after = Canvas(
-            tokens=canvas.tokens.scatter(-1, columns, now),
+            tokens=canvas.tokens.scatter(-1, columns, torch.where(write, tokens, held)),
             open=canvas.open.scatter(-1, columns, open & ~commit),
             fixed=canvas.fixed,
-            score=canvas.score.scatter(-1, columns, torch.where(commit, score.to(known.dtype), known)),
-            born=canvas.born.scatter(-1, columns, torch.where(commit, canvas.step[:, None], born)),
+            score=canvas.score.scatter(-1, columns, torch.where(write, score.to(known.dtype), known)),
+            born=canvas.born.scatter(-1, columns, torch.where(write, canvas.step[:, None], born)),
             step=canvas.step,
             seed=canvas.seed,
             latent=canvas.latent,
+            notes=canvas.notes,
         )
+        # a row whose window is done waits for its neighbours, and its noise waits with it
+        busy = self.revise is not None or self.edit is not None
+        working = live if busy else live & open.any(-1)
+        self._reopen(after, step, rng, live)
+        after.step = canvas.step + working.to(canvas.step.dtype)
+        return after
+
+    def _reopen(self, after: Canvas, step: Step, rng: Rng, live: Tensor) -> None:
+        """Apply the revision to the new canvas, and noise to what is open."""
+        columns = step.window.columns()
         if self.revise is not None:
-            back = self.revise(after, step, rng.fork(_REVISION))
+            back = self.revise(after, step, rng.fork(_REVISION)) & live[:, None]
             after.open = after.open.scatter(-1, columns, after.open.gather(-1, columns) | back)
         if self.prior is not None:
             noise = self.prior((columns.shape[0], after.tokens.shape[1]), columns.device, rng.fork(_PRIOR))
             after.tokens = torch.where(after.open, noise, after.tokens)
-        # a row whose window is done waits for its neighbours, and its noise waits with it
-        working = open.any(-1) if self.revise is None else torch.ones_like(canvas.step, dtype=torch.bool)
-        after.step = canvas.step + working.to(canvas.step.dtype)
-        return after
+
+
+@dataclass(frozen=True)
+class Seeded:
+    """The window's first open column in its first step, whatever its score; then another rule.
+
+    Networks that predict a column from the one before it can then read a window without what stands before it
+    (Fast-dLLM for Dream, 2505.22618; Fast-dLLM v2, 2509.26328).
+    """
+
+    rest: Unmask
+
+    def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        """The canvas after one step."""
+        if step.k:
+            return self.rest(raw, canvas, step, rng)
+        once = replace(step, budget=torch.ones_like(step.budget))
+        return replace(self.rest, select=leftmost)(raw, canvas, once, rng)
 
 
 def ancestral(schedule: Survival, prior: Prior, propose: Propose | None = None, remask: Remask | None = None) -> Rule:

@@ -2,7 +2,8 @@
 
 A selector maps (score Float[B, W], open Bool[B, W], budget Long[B]) to commit Bool[B, W].  Scores are larger where the
 proposal is surer; `budget` is the least number of commits that keeps the plan on time.  Numbers may be floats or
-Float[B, 1] tensors, one per request.  Every selector but `Bernoulli` commits something wherever something is open.
+Float[B, 1] tensors, one per request.  Every selector but `Bernoulli` and `due` commits something wherever something is
+open.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,11 @@ def surest(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
 def leftmost(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
     """The first `budget` open columns, at least one, whatever their score: SDAR's `sequential`."""
     return open & (open.cumsum(-1) <= budget.clamp_min(1)[:, None])
+
+
+def due(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+    """The `budget` surest columns, none where the budget is zero: Dream's schedule."""
+    return open & (rank(score, open) < budget[:, None])
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,16 @@ class Factor:
     """The most columns n, surest first, with (n + 1) (1 - c_n) < f, and always the surest one (2505.22618)."""
 
     f: float | Tensor = 1.0
+    lenient: bool = False
+    """Take the least sure column too where it alone fails, as the published loop does and the paper does not."""
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
         order = rank(score, open)
         # n and 1 - c_n both grow along the ranking, so the condition of a column already holds for all surer ones
-        return open & (((order + 2) * (1 - score) < self.f) | (order == 0))
+        passed = open & (((order + 2) * (1 - score) < self.f) | (order == 0))
+        if self.lenient:
+            passed = passed | (open & ((open & ~passed).sum(-1, keepdim=True) == 1))
+        return passed
 
 
 @dataclass(frozen=True)

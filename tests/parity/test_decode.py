@@ -32,7 +32,9 @@ def test_the_entropy_bound_accepts_the_same_columns(golden, case, bound, step):
 def test_a_threshold_with_a_budget_fills_the_same_masks(golden, case, tau, step):
     name = f"block.{case}.{step}."
     tokens, score = likeliest(golden["in.logits"][step], Rng(0))
-    commit = OnTime(Above(tau))(score, golden[name + "sample"] == 39, linear(torch.tensor([8, 8]), step, 4))
+    commit = OnTime(Above(tau))(
+        score, golden[name + "sample"] == 39, linear(torch.tensor([8, 8]), torch.tensor([8, 8]), step, 4)
+    )
     assert torch.equal(tokens, golden[name + "sampled_tokens"])
     torch.testing.assert_close(score, golden[name + "sampled_probs"], atol=1e-5, rtol=1e-5)
     assert torch.equal(commit, golden[name + "transfer_index"])

@@ -1,0 +1,122 @@
+"""A network as the loop of decoding wants it: (canvas, step) -> logits of the step's window.
+
+The reader lays the columns out that a cache policy asks for, lets the network read them, and takes only the window's
+columns through the head.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.cache import Kept, Policy, Read, Store, growing, nothing
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.layouts import Attend, Inputs, Mask
+
+Sees = Callable[[int], Mask | None]
+"""Columns read before -> who sees whom among all of them; `full` for networks whose columns all see each other."""
+
+
+class Network(Protocol):
+    """A denoiser in two halves, with a memory."""
+
+    lookback: int
+    """1 where the logits of a column stand at the column before it, else 0."""
+
+    def hidden(self, inputs: Inputs, t: Tensor | None) -> Tensor:
+        """Float[B, N, D]; what is read is added to `inputs.memory`."""
+        ...
+
+    def head(self, h: Tensor) -> Tensor:
+        """Float[..., V]: logits of Float[..., D]."""
+        ...
+
+    def memory(self, rows: int, columns: int) -> Kept:
+        """Room for the keys and values of `columns` columns."""
+        ...
+
+
+def full(before: int) -> Mask | None:
+    """Every column sees every column."""
+    return None
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Logits u + (1 + scale) (c - u): c with the given columns as they are, u with [MASK] in their place (LLaDA)."""
+
+    scale: float
+    mask_id: int
+
+    def unknowing(self, canvas: Canvas) -> Tensor:
+        """Long[B, L]: the canvas as the unconditional half of the network sees it."""
+        return torch.where(canvas.fixed, self.mask_id, canvas.tokens)
+
+    def mixed(self, raw: Tensor) -> Tensor:
+        """Float[B, W, V] from the logits of both halves, Float[2B, W, V]."""
+        given, blind = raw.chunk(2)
+        return blind + (1 + self.scale) * (given - blind)
+
+
+@dataclass
+class Reader:
+    """The network over one batch of canvases."""
+
+    network: Network
+    policy: Policy = nothing
+    sees: Sees = full
+    valid: Tensor | None = None
+    """Bool[B, L]: columns that hold something; None is all.  Positions are counted over these."""
+    guidance: Guidance | None = None
+    timed: bool = False
+    """Tell the network the step's time."""
+    passes: list[int] = field(default_factory=list)
+    """How many columns each pass read, per row."""
+    store: Store | None = None
+
+    def __call__(self, canvas: Canvas, step: Step) -> Tensor:
+        """Float[B, W, V]: logits of the step's window."""
+        if self.store is None:
+            self.store = self._fresh(canvas)
+        raw = None
+        for read in self.policy(self.store, canvas, step):
+            raw = self._pass(read, canvas, step)
+        assert raw is not None
+        return raw
+
+    def _fresh(self, canvas: Canvas) -> Store:
+        rows, width = canvas.tokens.shape
+        none = torch.zeros(rows, 0, dtype=torch.long, device=canvas.tokens.device)
+        memory = None
+        if self.policy not in (nothing, growing):
+            memory = self.network.memory(rows * (2 if self.guidance else 1), width)
+        return Store(memory, none, self.network.lookback)
+
+    def _pass(self, read: Read, canvas: Canvas, step: Step) -> Tensor | None:
+        store, count = self.store, read.columns.shape[1]
+        assert store is not None
+        if store.memory is not None:
+            store.memory.truncate(read.kept)
+        store.order = torch.cat([store.order[:, : read.kept], read.columns], -1)
+        tokens, columns, order = canvas.tokens, read.columns, store.order
+        position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        valid = None
+        if self.valid is not None:
+            position = (self.valid.long().cumsum(-1) - 1).clamp_min(0)
+            valid = self.valid.gather(-1, order)
+        if self.guidance is not None:
+            tokens = torch.cat([tokens, self.guidance.unknowing(canvas)])
+            columns, position, order = (x.repeat(2, 1) for x in (columns, position, order))
+            valid = None if valid is None else valid.repeat(2, 1)
+        attend = Attend(count, read.kept + count, self.sees(read.kept), valid)
+        memory = store.memory
+        inputs = Inputs(tokens.gather(-1, columns), position.gather(-1, columns), attend, memory=memory)
+        h = self.network.hidden(inputs, step.t if self.timed else None)
+        self.passes.append(count)
+        if read.rows is None:
+            return None
+        rows = read.rows if self.guidance is None else read.rows.repeat(2, 1)
+        raw = self.network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))
+        return raw if self.guidance is None else self.guidance.mixed(raw)
