@@ -10,7 +10,6 @@ making the batch is not.
 
 import argparse
 import json
-import platform
 import random
 import statistics
 import time
@@ -21,7 +20,7 @@ import torch
 
 from mezzotint.batch import Batch
 from mezzotint.denoisers.transformer import Transformer, TransformerConfig
-from mezzotint.evaluate.machine import commit, machine, versions
+from mezzotint.evaluate.machine import commit, machine, slug, versions
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.mdlm import MDLM
 from mezzotint.objectives.base import Objective
@@ -39,7 +38,7 @@ def main() -> None:
     """Measure and write benchmarks/results/training_step_<machine>.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=12)
-    parser.add_argument("--machine", default=platform.machine())
+    parser.add_argument("--machine", default=slug(machine()["cpu"]), help="part of the file's name")
     parser.add_argument("--dry", action="store_true", help="print only")
     options = parser.parse_args()
     torch.set_num_threads(1)

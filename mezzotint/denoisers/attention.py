@@ -15,7 +15,7 @@ from mezzotint.layouts import Attend, causal
 
 Mixer = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-_GROUP = 128  # columns whose attention is worth a call of its own
+_GROUP = 64  # columns whose attention is worth a call of its own
 
 
 def mixer(attend: Attend, device: torch.device) -> Mixer:
