@@ -81,13 +81,16 @@ class Prefix:
 
     every: int | None = None
     back: int = 0
-    """Columns before the window that are read anew with it, besides those that the network needs (2510.08666)."""
+    """Columns before the window that are read anew with it (2510.08666)."""
+    seeded: bool = False
+    """As in `Dual`."""
 
     def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step."""
         if _due(step, self.every):
             return [_whole(store, canvas, step)]
-        kept = max(0, int(step.window.start.amin()) - max(self.back, store.lookback))
+        before = max(self.back, 0 if self.seeded else store.lookback)
+        kept = max(0, int(step.window.start.amin()) - before)
         return [Read(_all(canvas)[:, kept:], kept, _behind(step.window.columns() - kept, store.lookback))]
 
 

@@ -33,6 +33,11 @@ def floored(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
     return (left - total * (steps - 1 - k) // steps).clamp_min(0)
 
 
+def caught_up(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
+    """What is missing to an equal share for every step so far, rounded up: shares that were not used are carried on."""
+    return (-(-total * (k + 1) // steps) - (total - left)).clamp_min(0)
+
+
 @dataclass(frozen=True)
 class Over:
     """Equal shares of `size` columns, whatever is open in the window: SDAR's and LLaDA2's schedule."""
@@ -120,6 +125,8 @@ class Blocks:
     times: Times = even
     share: bool = False
     """`steps` are those of all windows together, shared out evenly, at least one for each."""
+    patient: bool = False
+    """Go on after the last step while something is open, at most a step per column."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -142,9 +149,10 @@ class Blocks:
     def _window(self, span: Span, total: Tensor, steps: int) -> Steps:
         past: list[Tensor] = []
         left = total
-        for k in range(steps):
+        for k in range(steps + (span.size if self.patient else 0)):
             budget = self.budget(total, left, k, steps) if k < steps - 1 else torch.full_like(total, span.size)
-            t, s = (torch.full((len(total), 1), self.times(i, steps), device=total.device) for i in (k, k + 1))
+            times = (self.times(min(i, steps), steps) for i in (k, k + 1))
+            t, s = (torch.full((len(total), 1), time, device=total.device) for time in times)
             canvas = yield Step(span, budget, k, t, s)
             left = (left - budget).clamp_min(0)
             if canvas is not None:

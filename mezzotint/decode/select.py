@@ -47,9 +47,12 @@ class Above:
     """Every column surer than `tau`, and always the surest one (Fast-dLLM, 2505.22618)."""
 
     tau: float | Tensor = 0.9
+    always: bool = True
+    """Without it, perhaps none: for `OnTime`."""
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-        return open & ((score > self.tau) | (rank(score, open) == 0))
+        sure = score > self.tau
+        return open & (sure | (rank(score, open) == 0) if self.always else sure)
 
 
 @dataclass(frozen=True)
@@ -117,9 +120,21 @@ class OnTime:
     """What `select` commits, filled up with the surest to the plan's budget: SDAR's `low_confidence_dynamic`."""
 
     select: Select
+    least: Select = surest
+    """Fills up to the budget; `due` keeps budgets of zero."""
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-        return self.select(score, open, budget) | surest(score, open, budget)
+        return self.select(score, open, budget) | self.least(score, open, budget)
+
+
+@dataclass(frozen=True)
+class AtMost:
+    """Of what `select` commits, no more than the budget's surest: Fast-dLLM's threshold for Dream (2505.22618)."""
+
+    select: Select
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        return self.select(score, open, budget) & surest(score, open, budget)
 
 
 def rank(score: Tensor, open: Tensor) -> Tensor:

@@ -1,0 +1,157 @@
+"""Prompts in, texts out: canvases of one width, the loop over them, and what was written."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.cache import Policy, nothing
+from mezzotint.decode.canvas import Canvas, infill
+from mezzotint.decode.halt import Until, written
+from mezzotint.decode.loop import decode
+from mezzotint.decode.plan import Plan
+from mezzotint.decode.reader import Guidance, Network, Reader, Sees, full
+from mezzotint.decode.rule import Rule
+from mezzotint.errors import CanvasError
+from mezzotint.layouts import block_causal
+from mezzotint.rng import Rng
+
+
+@dataclass(frozen=True)
+class Model:
+    """What decoding must know of a network; ids and blocks come from its checkpoint."""
+
+    network: Network
+    mask_id: int
+    vocab: int
+    stop: tuple[int, ...] = ()
+    """Ids that end a text."""
+    block: int | None = None
+    """Columns per block of a block-causal network; None: every column sees every other."""
+    pad_id: int | None = None
+    """Stands in columns that hold nothing; None: the first stop id, or the mask."""
+    device: torch.device | str = "cpu"
+    """Where the network is."""
+
+    @property
+    def sees(self) -> Sees:
+        """Who sees whom."""
+        return full if self.block is None else partial(block_causal, self.block)
+
+    def prior(self, shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
+        """Long[B, L]: masks."""
+        return torch.full(shape, self.mask_id, device=device)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a text is written."""
+
+    rule: Rule
+    plan: Plan
+    policy: Policy = nothing
+    guidance: float = 0.0
+    halt: bool = True
+    """Leave a row at its first confirmed end."""
+    settled: bool = False
+    """Look for an end between windows only."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """What came of it."""
+
+    texts: list[list[int]]
+    """The answers: up to the first end token, which is left out."""
+    canvas: Canvas
+    """Prompts, answers and what stands behind them; rows are padded on the left."""
+    valid: Tensor | None
+    """Bool[B, L]: columns that are not padding; None is all."""
+    reads: list[int]
+    """Columns per row that each pass of the network read."""
+
+    @property
+    def passes(self) -> int:
+        """Passes of the network."""
+        return len(self.reads)
+
+
+def generate(
+    model: Model, prompts: Sequence[Sequence[int]], length: int, decoding: Decoding, seeds: Sequence[int] | None = None
+) -> Written:
+    """Continue every prompt by `length` tokens, or until it ends.
+
+    Raises:
+        CanvasError: no prompt, or a length that is not positive.
+    """
+    run = Run(model, prompts, length, decoding, seeds)
+    for _ in run:
+        pass
+    return run.result()
+
+
+class Run:
+    """One generation, step by step: iterating gives the canvas after each step."""
+
+    def __init__(
+        self,
+        model: Model,
+        prompts: Sequence[Sequence[int]],
+        length: int,
+        decoding: Decoding,
+        seeds: Sequence[int] | None = None,
+    ) -> None:
+        self.model, self.length, self.decoding = model, length, decoding
+        self.canvas, self.valid = lay_out(model, prompts, length, seeds)
+        guidance = Guidance(decoding.guidance, model.mask_id) if decoding.guidance else None
+        self.reader = Reader(model.network, decoding.policy, model.sees, self.valid, guidance)
+
+    def __iter__(self) -> Iterator[Canvas]:
+        plan = self.decoding.plan
+        if self.decoding.halt and self.model.stop:
+            plan = Until(plan, self.model.stop, self.decoding.settled)
+        with torch.inference_mode():
+            for canvas in decode(self.canvas, self.reader, self.decoding.rule, plan):
+                self.canvas = canvas
+                yield canvas
+
+    def result(self) -> Written:
+        """What is written by now."""
+        stop = self.model.stop if self.decoding.halt else ()
+        return Written(written(self.canvas, self.length, stop), self.canvas, self.valid, self.reader.passes)
+
+
+def lay_out(
+    model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+) -> tuple[Canvas, Tensor | None]:
+    """Canvases that end together, padded on the left, and Bool[B, L] of what is not padding; None where nothing is.
+
+    Blocks of a block-causal network are counted from each text's own beginning: rows are padded by whole blocks, and
+    written to the end of the last one.
+
+    Raises:
+        CanvasError: no prompt, or a length that is not positive.
+    """
+    if length < 1:
+        raise CanvasError(f"cannot write {length} tokens: ask for at least 1")
+    if not prompts:
+        raise CanvasError("cannot write without a prompt: give at least one, which may be empty")
+    block = model.block
+    open = [length + (0 if block is None else -(len(prompt) + length) % block) for prompt in prompts]
+    width = max(len(prompt) + count for prompt, count in zip(prompts, open, strict=True))
+    blank = model.pad_id if model.pad_id is not None else (*model.stop, model.mask_id)[0]
+    rows = [
+        [*[blank] * (width - len(prompt) - count), *prompt, *[None] * count]
+        for prompt, count in zip(prompts, open, strict=True)
+    ]
+    padding = torch.tensor([width - len(prompt) - count for prompt, count in zip(prompts, open, strict=True)])
+    valid = torch.arange(width) >= padding[:, None]
+    canvas = _moved(infill(rows, model.prior, seeds), model.device)
+    return canvas, None if bool(valid.all()) else valid.to(model.device)
+
+
+def _moved(canvas: Canvas, device: torch.device | str) -> Canvas:
+    names = ("tokens", "open", "fixed", "score", "born", "step", "seed")
+    return Canvas(**{name: getattr(canvas, name).to(device) for name in names})
