@@ -19,3 +19,5 @@ class Family:
     """The paper's own sampler, as a decoding rule; others may be used instead."""
     update: Update | None = None
     """One step of the sampler on its own, (raw, x_t, t, s, rng) -> x_s, where the rule walks a grid of times."""
+    bound: Objective | None = None
+    """The bound on -log p in nats per token, where the training loss is another one."""
