@@ -29,7 +29,7 @@ from mezzotint.families.base import Family
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
-from mezzotint.processes.path import FlowSchedule, MixturePath, Power, masked_source
+from mezzotint.processes.path import FlowSchedule, MixturePath, Power, masked_source, share
 from mezzotint.rng import Rng, draw
 
 _COUPLE, _INSERT, _CHANGE, _WHICH, _INSERTED, _REPLACED = range(1, 7)
@@ -79,9 +79,8 @@ def edit_flow(process: MixturePath, coupling: Coupling) -> Family:
         return process.rate(t) * (out + owed)
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        a_t, a_s = process.alpha(step.t), process.alpha(step.s)
         rates, inserted, replaced = parts(raw)
-        chance = ((a_s - a_t) / (1 - a_t))[..., None] * rates.double()
+        chance = share(process.schedule, step.t, step.s)[..., None] * rates.double()
         held = room(canvas.tokens, canvas.fixed, blank)
         uniform = [
             rng.fork(name).uniform(tuple(canvas.tokens.shape), raw.device) for name in (_INSERT, _CHANGE, _WHICH)

@@ -28,8 +28,8 @@ from mezzotint.decode.splice import flood, rewritten, room, splice
 from mezzotint.families.base import Family
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
-from mezzotint.processes.joining import Joining, hazard, share
-from mezzotint.processes.path import FlowSchedule, Power
+from mezzotint.processes.joining import Joining
+from mezzotint.processes.path import FlowSchedule, Power, hazard, share
 from mezzotint.rng import Rng, draw
 
 _JOIN, _REVEAL, _TOKEN = 1, 2, 3

@@ -60,14 +60,3 @@ class Joining(Process):
         hidden = 1 / (1 - self.reveal.alpha(self.insert.time(joined)))
         mask = (1 - self.reveal.alpha(t).double()) * level * (hidden * weights / 2).sum(-1)
         return level - mask, mask, 1 - level
-
-
-def hazard(schedule: Survival, t: Tensor) -> Tensor:
-    """-alpha' / (1 - alpha), shape of t: the rate at which what is not there yet comes, towards the clean end."""
-    return -schedule.dalpha(t) / (1 - schedule.alpha(t))
-
-
-def share(schedule: Survival, t: Tensor, s: Tensor) -> Tensor:
-    """(alpha(s) - alpha(t)) / (1 - alpha(t)): how much of what is not there at t comes until s; 1 if s is clean."""
-    a_t, a_s = schedule.alpha(t), schedule.alpha(s)
-    return (a_s - a_t) / (1 - a_t)

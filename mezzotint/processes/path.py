@@ -81,7 +81,7 @@ class MixturePath(Discrete):
 
     def rate(self, t: Tensor) -> Tensor:
         """-alpha' / (1 - alpha), shape of t: how fast columns that have not switched yet do so (2407.15595, sec. 3)."""
-        return -self.schedule.dalpha(t) / (1 - self.schedule.alpha(t))
+        return hazard(self.schedule, t)
 
     def velocity(self, p0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Marginal probability velocity Float[B, L, V], for p0 = p(x_0 | x_t): rate (p0 - [x_t]); rows sum to zero."""
@@ -118,6 +118,18 @@ class MixturePath(Discrete):
         """
         switch = ((a_s - a_t) / (1 - a_t))[..., None].to(p0.dtype)
         return switch * p0 + (1 - switch) * F.one_hot(x_t, self.vocab).to(p0.dtype)
+
+
+def hazard(schedule: Survival, t: Tensor) -> Tensor:
+    """-alpha' / (1 - alpha), shape and dtype of t: the rate at which what is still noise turns clean."""
+    exact = t.double()  # near the clean end 1 - alpha has no digits left in float32
+    return (-schedule.dalpha(exact) / (1 - schedule.alpha(exact))).to(t.dtype)
+
+
+def share(schedule: Survival, t: Tensor, s: Tensor) -> Tensor:
+    """(alpha(s) - alpha(t)) / (1 - alpha(t)): how much of what is noise at t turns clean until s; 1 if s is clean."""
+    a_t, a_s = schedule.alpha(t.double()), schedule.alpha(s.double())
+    return (a_s - a_t) / (1 - a_t)
 
 
 def divergence(logp: Tensor, x_0: Tensor, x_t: Tensor) -> Tensor:

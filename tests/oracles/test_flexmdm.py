@@ -29,8 +29,8 @@ from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
 from mezzotint.decode.splice import Whole, anchored, text
 from mezzotint.families.flexmdm import FlexMDM, flexmdm, parts, poisson
-from mezzotint.processes.joining import Joining, hazard
-from mezzotint.processes.path import Power
+from mezzotint.processes.joining import Joining
+from mezzotint.processes.path import Power, hazard
 from mezzotint.rng import Rng
 
 VOCAB = BLANK
