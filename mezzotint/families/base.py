@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from mezzotint.decode.grid import Update
 from mezzotint.decode.rule import Rule
 from mezzotint.objectives.base import Objective
@@ -21,3 +24,11 @@ class Family:
     """One step of the sampler on its own, (raw, x_t, t, s, rng) -> x_s, where the rule walks a grid of times."""
     bound: Objective | None = None
     """The bound on -log p in nats per token, where the training loss is another one."""
+
+
+def log_p(raw: Tensor, never: int | None = None) -> Tensor:
+    """Logits Float[B, L, V] -> log-probabilities, at least float32; none of it on the id `never`."""
+    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
+    if never is not None:
+        raw = raw.index_fill(-1, torch.tensor(never, device=raw.device), -torch.inf)
+    return raw.log_softmax(-1)

@@ -1,19 +1,18 @@
 """D3PM: discrete diffusion by Markov chains of T steps (Austin et al. 2021, arXiv 2107.03006).
 
-Process   processes/chained.py over processes/chains.py; matrices in processes/matrices.py, tables of noise in
-          processes/tables.py; four chains: absorbing, uniform, discretised Gaussian / band, embedding neighbours
+Process   processes/chained.py over processes/chains.py; matrices.py and tables.py beside them
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
           weight times -log p(x_0 | x_t) at that t
 Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
 Bound     T times the first part of the loss, plus what starting from the prior costs (eq. 1)
 Sampler   the same posterior, over one step of the chain or several; the end is a draw, or the likeliest tokens as
           published (`greedy_end`)
-Not as published: [MASK] gets no probability (`never`), which the paper leaves to training; a trace of it would leave
-          masks in finished texts.
-Checked   tests/parity/test_d3pm_text.py and test_d3pm_images.py (recorded vectors), tests/families/test_d3pm.py
+Differs   [MASK] gets no probability (`never`): the paper leaves that to training, and a trace leaves masks in texts
+Checked   tests/parity/test_d3pm_*.py (recorded vectors), tests/families/test_d3pm.py
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -22,9 +21,9 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.grid import Grid as GridRule
-from mezzotint.families.base import Family
+from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.times import Grid, Times, whole
+from mezzotint.objectives.times import Grid, whole
 from mezzotint.processes import matrices, tables
 from mezzotint.processes.chained import Chained
 from mezzotint.processes.chains import Mixing, even, mask, survival
@@ -41,21 +40,17 @@ class D3PM:
     table: Literal["standard", "cosine", "linear"] = "standard"
     """How often steps act."""
     steps: int = Field(default=1000, gt=1)
-    """T."""
     high: float = Field(default=0.02, gt=0, lt=1)
     """Noise of the last step of a linear table."""
     width: int = Field(default=5, gt=1)
-    """Ids that a band reaches."""
+    """Ids within a band."""
     weight: float = Field(default=0.01, ge=0)
     """Of the cross-entropy in the loss: lambda."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
-        beta = {
-            "standard": tables.standard,
-            "cosine": tables.cosine,
-            "linear": lambda steps: tables.linear(steps, 1e-4, self.high),
-        }[self.table](self.steps)
+        rising = partial(tables.linear, low=1e-4, high=self.high)
+        beta = {"standard": tables.standard, "cosine": tables.cosine, "linear": rising}[self.table](self.steps)
         make = {
             "absorbing": lambda: Mixing(survival(beta), mask(vocab, mask_id)),
             "uniform": lambda: Mixing(survival(beta), even(vocab, but=mask_id)),
@@ -65,10 +60,10 @@ class D3PM:
         return d3pm(Chained(make[self.transition]()), self.weight, never=mask_id)
 
 
-def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None, times: Times = whole) -> Family:
+def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:
     """D3PM on any chain; `never` is an id that the network may not predict."""
     steps = process.chain.steps
-    loss, grid = Hybrid(process, weight, never), Grid(times, steps)
+    loss, grid = Hybrid(process, weight, never), Grid(whole, steps)
 
     def bound(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return steps * loss.step(raw, x_0, x_t, t) + process.missed(x_0).to(raw.dtype)
@@ -91,25 +86,24 @@ class Hybrid:
         return self.step(raw, x_0, x_t, t) + self.weight * self.cross_entropy(raw, x_0)
 
     def step(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The step's term of the bound."""
-        return torch.where(t * self.process.chain.steps < 1.5, self.end(raw, x_0, x_t, t), self.kl(raw, x_0, x_t, t))
+            return torch.where(t * self.process.chain.steps < 1.5, self.end(raw, x_0, x_t, t), self.kl(raw, x_0, x_t, t))
 
     def kl(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t))."""
-        s, p0 = t - 1 / self.process.chain.steps, predicted(raw, self.never).exp()
+        s, p0 = t - 1 / self.process.chain.steps, log_p(raw, self.never).exp()
         true = self.process.back(self.process.clean(x_0, p0.dtype), x_t, s, t).log_softmax(-1)
         return (true.exp() * (true - self.process.back(p0, x_t, s, t).log_softmax(-1))).sum(-1).clamp_min(0)
 
     def end(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """-log p(x_0 | x_1)."""
-        logp = predicted(raw, self.never)
+        logp = log_p(raw, self.never)
         if not self.direct:
             logp = self.process.back(logp.exp(), x_t, torch.zeros_like(t), t).log_softmax(-1)
         return -logp.gather(-1, x_0[..., None])[..., 0]
 
     def cross_entropy(self, raw: Tensor, x_0: Tensor) -> Tensor:
         """-log p(x_0 | x_t)."""
-        return -predicted(raw, self.never).gather(-1, x_0[..., None])[..., 0]
+        return -log_p(raw, self.never).gather(-1, x_0[..., None])[..., 0]
 
 
 @dataclass(frozen=True)
@@ -121,14 +115,6 @@ class Back:
     greedy_end: bool = False
 
     def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        logp = self.process.back(predicted(raw, self.never).exp(), x_t, s, t)
+        logp = self.process.back(log_p(raw, self.never).exp(), x_t, s, t)
         drawn = draw(logp.softmax(-1), rng)
         return torch.where(s <= 0, logp.argmax(-1), drawn) if self.greedy_end else drawn
-
-
-def predicted(raw: Tensor, never: int | None) -> Tensor:
-    """log p(x_0 | x_t), at least float32; no mass on `never`."""
-    raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-    if never is not None:
-        raw = raw.index_fill(-1, torch.tensor(never, device=raw.device), -torch.inf)
-    return raw.log_softmax(-1)

@@ -61,6 +61,8 @@ class Mixing(Chain):
         stationary: Float64[V]; uniform, or all on [MASK] for the absorbing chain.
     """
 
+    alpha: Tensor
+
     def __init__(self, alpha: Tensor, stationary: Tensor) -> None:
         super().__init__()
         self.steps, self.vocab = len(alpha) - 1, len(stationary)
@@ -91,6 +93,9 @@ class Listed(Chain):
 
     `stationary` is uniform unless given.
     """
+
+    one: Tensor
+    products: Tensor
 
     def __init__(self, steps: Tensor, stationary: Tensor | None = None) -> None:
         super().__init__()
@@ -132,6 +137,9 @@ class Powers(Chain):
         powers: Long[T + 1], begins with 0, never falls.
         stationary: Float64[V]; uniform unless given.
     """
+
+    squares: Tensor
+    powers: Tensor
 
     def __init__(self, base: Tensor, powers: Tensor, stationary: Tensor | None = None) -> None:
         super().__init__()
