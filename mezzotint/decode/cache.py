@@ -8,7 +8,8 @@ rest behind it.  Positions travel with the columns, so the order is free whereve
     Prefix        what stands before the window is read once per window      (Fast-dLLM, 2505.22618, sec. 3.2)
     Dual          everything outside the window is read once per window      (Fast-dLLM, sec. 3.2)
     Delayed       a column is kept once it was read decided                  (dKV-Cache, 2505.15781, Decode)
-    settled       block-causal networks: finished blocks are read once; exact (BD3LM, 2503.09573, sec. 3.2)
+    Settled       block-causal networks: finished blocks are read once; exact (BD3LM, 2503.09573, sec. 3.2)
+    Sorted        causal networks over decided columns first; exact           (WeDLM, 2512.22737)
 
 Prefix, Dual and Delayed are approximations but for the steps in which they read everything.
 """
@@ -66,13 +67,6 @@ Policy = Callable[[Store, Canvas, Step], Sequence[Read]]
 def nothing(store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
     """Everything, in one pass."""
     return [_whole(store, canvas, step)]
-
-
-def growing(store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
-    """Everything up to the window's end, as block-causal networks need no more; rows share their windows."""
-    end = int(step.window.start[0]) + step.window.size
-    columns = _all(canvas)[:, :end]
-    return [Read(columns, 0, _behind(step.window.columns(), store.lookback))]
 
 
 @dataclass(frozen=True)
@@ -156,21 +150,56 @@ class Settled:
     Exact for block-causal networks with windows at multiples of the block (`plan.multiples`).
     """
 
+    block: int
+    """The network's block; a window may be a part of one, and the whole block is then read with it."""
     fused: bool = True
     """Read a finished block together with the first step of the next one; otherwise in a pass of its own."""
 
     def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
-        """The passes of this step: perhaps the blocks before the window, and the window."""
-        start, done = int(step.window.start[0]), store.sure
-        end = start + step.window.size
+        """The passes of this step: perhaps the blocks before the window's, and the window's."""
+        at, done = int(step.window.start[0]), store.sure
+        start = at - at % self.block
+        end = min(-(-(at + step.window.size) // self.block) * self.block, canvas.tokens.shape[1])
         everything, window = _all(canvas), step.window.columns()
         store.sure = start
-        if done >= start or self.fused:
-            done = max(0, min(done, start - store.lookback))
-            return [Read(everything[:, done:end], done, _behind(window - done, store.lookback))]
         begun = max(0, start - store.lookback)
+        if done >= start or self.fused:
+            begun = min(done, begun)
+            return [Read(everything[:, begun:end], begun, _behind(window - begun, store.lookback))]
         last = Read(everything[:, begun:end], begun, _behind(window - begun, store.lookback))
         return [Read(everything[:, done:start], done, None), last]
+
+
+@dataclass(frozen=True)
+class Growing:
+    """Everything up to the end of the window's block in one pass: a block-causal network needs no more."""
+
+    block: int
+
+    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+        """The pass of this step; rows share their windows."""
+        end = -(-(int(step.window.start[0]) + step.window.size) // self.block) * self.block
+        return [Read(_all(canvas)[:, :end], 0, _behind(step.window.columns(), store.lookback))]
+
+
+@dataclass(frozen=True)
+class Sorted:
+    """Decided columns before open ones, for networks that see causally in that order (WeDLM, 2512.22737).
+
+    With `keep`, the decided columns left of the first open one are read once: they only ever saw one another.
+    """
+
+    keep: bool = True
+
+    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+        """The pass of this step; rows share their windows."""
+        end = int((step.window.start + step.window.size).amax())
+        open, kept = canvas.open[:, :end], store.sure
+        order = kept + open[:, kept:].long().argsort(dim=-1, stable=True)
+        if self.keep:
+            columns = torch.arange(end, device=open.device)
+            store.sure = int(torch.where(open, columns, end).amin())
+        return [Read(order, kept, _places(order, _behind(step.window.columns(), store.lookback)))]
 
 
 def _due(step: Step, every: int | None) -> bool:

@@ -26,12 +26,15 @@ class Model:
     network: Network
     mask_id: int
     vocab: int
+    """Rows of its head."""
     stop: tuple[int, ...] = ()
     """Ids that end a text."""
     block: int | None = None
     """Columns per block of a block-causal network; None: every column sees every other."""
     pad_id: int | None = None
     """Stands in columns that hold nothing; None: the first stop id, or the mask."""
+    tokens: int | None = None
+    """Ids that stand for something; those from here on are padding of the vocabulary.  None: all."""
     device: torch.device | str = "cpu"
     """Where the network is."""
 

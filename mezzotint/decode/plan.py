@@ -160,3 +160,31 @@ class Blocks:
                 past.append(left.any())
                 if len(past) > self.lag and not past[-1 - self.lag]:
                     return
+
+
+@dataclass(frozen=True)
+class Sliding:
+    """In every step the `size` columns from each row's first open one on: a window that moves along (WeDLM).
+
+    Raises:
+        CanvasError: a size below one, when the plan is made.
+    """
+
+    size: int
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise CanvasError(f"cannot write in a window of {self.size} tokens: ask for at least 1")
+
+    def __call__(self, canvas: Canvas) -> Steps:
+        width = canvas.open.shape[1]
+        size, k = min(self.size, width), 0
+        columns = torch.arange(width, device=canvas.open.device)
+        most = int(canvas.open.sum(-1).amax())
+        while k < most and bool(canvas.open.any()):
+            start = torch.where(canvas.open, columns, width).amin(-1).clamp(max=width - size)
+            t, s = (torch.full((len(start), 1), even(i, most), device=start.device) for i in (k, k + 1))
+            after = yield Step(Span(start, size), torch.ones_like(start), k, t, s)
+            if after is None:
+                raise CanvasError("a window that moves must be told of each step's canvas: use decode.loop.decode")
+            canvas, k = after, k + 1

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from mezzotint.decode.cache import Kept, Policy, Read, Store, growing, nothing
+from mezzotint.decode.cache import Kept, Policy, Read, Store, nothing
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.layouts import Attend, Inputs, Mask
 
@@ -90,7 +90,7 @@ class Reader:
         rows, width = canvas.tokens.shape
         none = torch.zeros(rows, 0, dtype=torch.long, device=canvas.tokens.device)
         memory = None
-        if self.policy not in (nothing, growing):
+        if self.policy is not nothing:
             memory = self.network.memory(rows * (2 if self.guidance else 1), width)
         return Store(memory, none, self.network.lookback)
 

@@ -106,10 +106,12 @@ class Seeded:
     """
 
     rest: Unmask
+    every: int = 1
+    """Only where the window starts at a multiple of this."""
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         """The canvas after one step."""
-        if step.k:
+        if step.k or int(step.window.start[0]) % self.every:
             return self.rest(raw, canvas, step, rng)
         once = replace(step, budget=torch.ones_like(step.budget))
         return replace(self.rest, select=leftmost)(raw, canvas, once, rng)

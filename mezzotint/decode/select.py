@@ -94,6 +94,40 @@ class EntropyBound:
 
 
 @dataclass(frozen=True)
+class Near:
+    """What `select` commits, and columns surer than `near` within `reach` of one that is surer than `anchor`.
+
+    LocalLeap (2510.07081).  Anchors are those of the step's commits, or with `every` all open columns that are sure
+    enough, as in the paper.
+    """
+
+    select: Select = surest
+    anchor: float | Tensor = 0.9
+    near: float | Tensor = 0.75
+    reach: int = 4
+    every: bool = False
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        base = self.select(score, open, budget)
+        anchors = (open if self.every else base) & (score >= self.anchor)
+        around = F.max_pool1d(anchors[:, None].float(), 2 * self.reach + 1, 1, self.reach)[:, 0] > 0
+        return base | (open & around & (score >= self.near))
+
+
+@dataclass(frozen=True)
+class Leftward:
+    """Another selector, for scores that lose `penalty` per column of distance from the first open one (WeDLM)."""
+
+    select: Select
+    penalty: float = 0.02
+
+    def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+        columns = torch.arange(open.shape[-1], device=open.device)
+        first = torch.where(open, columns, open.shape[-1]).amin(-1, keepdim=True)
+        return self.select(score - self.penalty * (columns - first), open, budget)
+
+
+@dataclass(frozen=True)
 class Bernoulli:
     """Each column by itself with probability `chance`, perhaps none: the ancestral sampler (MDLM, 2406.07524).
 

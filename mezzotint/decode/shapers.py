@@ -6,14 +6,27 @@ always leaves a column its best token.  Numbers may be floats or Float[B, 1] ten
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.propose import wide
+from mezzotint.decode.propose import Noise, Propose, Score, probable, wide
 
 Shaper = Callable[[Tensor, Canvas, Step], Tensor]
+
+
+class Filter(Protocol):
+    """A shaper that asks for nothing but the logits."""
+
+    def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        """As a shaper."""
+        ...
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """Float[B, W, V]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -23,6 +36,10 @@ class Temperature:
     value: float | Tensor
 
     def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        return self.filtered(logits)
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """The same, asked without a canvas."""
         value = torch.as_tensor(wide(self.value), dtype=logits.dtype, device=logits.device)
         best = logits.argmax(-1, keepdim=True)
         only = torch.full_like(logits, -torch.inf).scatter(-1, best, logits.gather(-1, best))
@@ -36,6 +53,10 @@ class TopP:
     p: float | Tensor
 
     def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        return self.filtered(logits)
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """The same, asked without a canvas."""
         ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
         chance = ordered.softmax(-1)
         # a token stays when those before it have not reached p yet
@@ -51,8 +72,28 @@ class TopK:
     k: int | Tensor
 
     def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        return self.filtered(logits)
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """The same, asked without a canvas."""
         order = logits.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
         return logits.masked_fill((order >= wide(self.k)) & (order > 0), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A proposal from shaped logits, scored by the logits as they were: LLaDA's confidence under a temperature."""
+
+    propose: Propose
+    filters: tuple[Filter, ...]
+    score: Score = probable
+
+    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+        shaped = logits
+        for each in self.filters:
+            shaped = each.filtered(shaped)
+        tokens, _ = self.propose(shaped, rng)
+        return tokens, self.score(logits, tokens)
 
 
 @dataclass(frozen=True)
@@ -63,6 +104,10 @@ class Ban:
     """Bool[V], or Bool[B, V] for one list per request."""
 
     def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
+        return self.filtered(logits)
+
+    def filtered(self, logits: Tensor) -> Tensor:
+        """The same, asked without a canvas."""
         return logits.masked_fill(self.banned if self.banned.dim() == 1 else self.banned[:, None], -torch.inf)
 
 

@@ -1,0 +1,36 @@
+"""Small random networks that see everything, or blocks, or predict from the column before."""
+
+import torch
+
+from mezzotint.decode.generate import Model
+from mezzotint.denoisers.transformer import TransformerConfig
+
+VOCAB, MASK, STOP = 23, 22, 5
+
+
+class Shifted(torch.nn.Module):
+    """The same network, said to predict a column from the one before it."""
+
+    lookback = 1
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def hidden(self, inputs, t):
+        return self.network.hidden(inputs, t)
+
+    def head(self, h):
+        return self.network.head(h)
+
+    def memory(self, rows, columns):
+        return self.network.memory(rows, columns)
+
+
+def model(block=None, shifted=False, stop=(STOP,), seed=3):
+    """A model whose logits are far apart, so that rounding decides nothing."""
+    torch.manual_seed(seed)
+    network = TransformerConfig(width=32, layers=2, heads=2).build(VOCAB)
+    torch.nn.init.normal_(network.head.weight, std=0.5)
+    network.requires_grad_(False)
+    return Model(Shifted(network) if shifted else network, MASK, VOCAB, stop, block)
