@@ -55,7 +55,8 @@ class FlowMatching:
 
 def flow_matching(process: MixturePath, loss: TokenLoss, solver: "Euler") -> Family:
     """Flow matching on a process, with a token loss and a solver."""
-    return Family(process, Denoising(process, loss, Clipped(whole, EARLIEST, 1.0)), Grid(solver), solver)
+    objective = Denoising(process, loss, Clipped(whole, EARLIEST, 1.0))
+    return Family(process, objective, Grid(solver), solver, bound(process))
 
 
 def generalised_kl(process: MixturePath) -> TokenLoss:

@@ -3,7 +3,7 @@
 A wrong weight in a loss shows as a bound that is too good; a wrong sampler as samples that do not come nearer.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -28,7 +28,6 @@ from mezzotint.families.flexmdm import FlexMDM
 from mezzotint.families.flow_matching import FlowMatching
 from mezzotint.families.mdlm import MDLM
 from mezzotint.layouts import Attend, Inputs
-from mezzotint.objectives.times import whole
 from mezzotint.processes.path import Power
 from mezzotint.rng import Rng
 from mezzotint.schedules import Linear
@@ -80,14 +79,14 @@ def test_texts_of_any_length_are_learnt(settings, out, best):
 
     family = settings.build(BLANK, MASK)
     net = Packed(Tiny(BLANK + 1, LONGEST + 1, out), BLANK)
-    net = trained(net, family.objective, lambda step: batch(128, step), 600)
+    net = trained(net, family.objective, lambda step: batch(128, step), 700)
 
     with torch.no_grad():
-        objective = replace(family.objective, times=whole)  # down to the clean end, which training leaves out
-        loss = objective(net, batch(30_000, 10**6), Rng(2))
+        loss = family.objective(net, batch(30_000, 10**6), Rng(2))
         nats = float(loss.total * loss.count) / 30_000
         assert entropy(STRINGS) < best
-        assert best - 0.03 < nats < best + 0.15
+        # the objective leaves out the last thousandth before the clean end
+        assert best - 0.04 < nats < best + 0.15
         canvas = anchored([[None] * LONGEST] * 4000, BLANK)
 
         def denoise(canvas, step):
