@@ -4,7 +4,7 @@ Process   processes/absorbing.py, one time per block: objectives/times.py `Block
 Loss      eq. 8: MDLM's (families/mdlm.py) on every block, given the clean blocks before it; one pass over [x_t, x_0],
           layouts.py `NoisyThenClean`.  Clipped (sec. 4.2): times in [low, high] and the masked share of each block
           kept there (processes/resampled.py); `best` chooses them by variance.  With low > 1/2
-          every masked token counts 1, as published.  A clipped loss is no bound: evaluate with clip=None
+          every masked token counts 1, as published.  A clipped loss is no bound; `Family.bound` is
 Network   block-causal; SUBS; no time
 Sampler   Alg. 2, block by block (decode/aligned.py): ancestral steps or first hitting, both through `nucleus`; finished
           blocks are kept as keys and values (denoisers/blockwise.py)
@@ -29,7 +29,7 @@ from mezzotint.families.base import Family
 from mezzotint.families.mdlm import mdlm, subs
 from mezzotint.layouts import NoisyThenClean
 from mezzotint.objectives.clipping import variance
-from mezzotint.objectives.masked import even
+from mezzotint.objectives.masked import Weight, even
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.resampled import Resampled, fits
@@ -56,6 +56,8 @@ class BD3LM:
     """Columns per block; texts must be a whole number of blocks."""
     clip: Range | None = None
     """Limits of the masked share while training; none gives the bound."""
+    weights: Literal["bound", "even"] = "bound"
+    """"even": train on the plain cross-entropy of masked tokens, as in MDLM."""
     nucleus: float = Field(default=1.0, gt=0, le=1)
     """Probability mass that may be drawn from."""
     first_hitting: bool = False
@@ -65,14 +67,18 @@ class BD3LM:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, self.schedule)
         rule = hitting(process, self.nucleus) if self.first_hitting else backwards(process, self.nucleus)
-        return Family(process, bd3lm(process, self.block, self.clip).objective, rule)
+        bound = bd3lm(process, self.block).objective
+        if self.clip is None and self.weights == "bound":
+            return Family(process, bound, rule)
+        weight = even if self.weights == "even" else None
+        return Family(process, bd3lm(process, self.block, self.clip, weight).objective, rule, bound=bound)
 
 
-def bd3lm(process: Absorbing, block: int, clip: Range | None = None) -> Family:
+def bd3lm(process: Absorbing, block: int, clip: Range | None = None, weight: Weight | None = None) -> Family:
     """MDLM's family with one time per block and the two-stream layout."""
     low, high = clip or (1e-3, 1.0)
     limited = process if clip is None else Resampled(process, block, low, high)
-    weight = even if low > 0.5 else None
+    weight = even if low > 0.5 else weight
     return mdlm(limited, BlockStrata(block, low, high), NoisyThenClean(block), weight)
 
 

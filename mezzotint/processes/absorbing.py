@@ -76,6 +76,17 @@ class Absorbing(Discrete):
         chance = torch.where(x_t == self.mask_id, (a_s - (1 - sigma) * a_t) / (1 - a_t), 1 - sigma)[..., None]
         return chance.to(p0.dtype) * p0 + (1 - chance).to(p0.dtype) * here
 
+    def scores(self, p0: Tensor, x_t: Tensor, a_t: Tensor) -> Tensor:
+        """p_t(y) / p_t(x_t) for every y that differs from x_t in one column, Float[B, L, V], from x_0 ~ p0.
+
+        1 at the present token; a masked column scores p0 a_t / (1 - a_t), a revealed one (1 - a_t) / a_t for [MASK] and
+        0 elsewhere (SEDD, 2310.16834, eq. 3; MDLM's code for its analytic sampler).
+        """
+        odds = ((1 - a_t) / a_t)[..., None].to(p0.dtype)
+        mask = torch.arange(self.vocab, device=x_t.device) == self.mask_id
+        revealed = F.one_hot(x_t, self.vocab).to(p0.dtype) + mask * odds
+        return torch.where((x_t == self.mask_id)[..., None], torch.where(mask, 1.0, p0 / odds), revealed)
+
     def tweedie(self, score: Tensor, x_t: Tensor, kept: Tensor) -> Tensor:
         """q(x_s | x_t) from the scores p_t(y) / p_t(x_t), exact for one column (SEDD, 2310.16834, Theorem 4.2).
 

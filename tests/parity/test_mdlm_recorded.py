@@ -6,7 +6,8 @@ import pytest
 import torch
 from given import Fixed, Noised, Uniforms, batch_of, ticked
 
-from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, scores, step, subs
+from mezzotint.batch import Batch
+from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, step, subs
 from mezzotint.objectives.finite import Finite
 from mezzotint.objectives.times import Importance, strata, whole
 from mezzotint.processes.absorbing import Absorbing
@@ -108,11 +109,11 @@ def steps(golden):
         outputs[f"{case}.probs"] = process.posterior(p0, masked, process.alpha(t), process.alpha(s)) * share
         outputs[f"{case}.argmax_next"] = step(process, raw, x, t, s).argmax(-1)
     process = Absorbing(vocab, mask, Linear())
-    score = scores(process, raw, x, t)
+    score = process.scores(p0, x, process.alpha(t))
     outputs["analytic.score"] = score
     outputs["analytic.probs"] = process.tweedie(score, x, process.alpha(t) / process.alpha(s))
     outputs["analytic.argmax_next"] = outputs["analytic.probs"].argmax(-1)
-    last = process.tweedie(scores(process, raw, x, end), x, process.alpha(end))
+    last = process.tweedie(process.scores(p0, x, process.alpha(end)), x, process.alpha(end))
     outputs["denoiser.probs"] = last.index_fill(-1, torch.tensor([mask]), 0.0)
     outputs["denoiser.argmax"] = outputs["denoiser.probs"].argmax(-1)
     outputs["gumbel_sample"] = draw(raw.softmax(-1), Uniforms(golden["gumbel_u"]))
@@ -147,3 +148,12 @@ def test_the_analytic_step_keeps_revealed_tokens_and_reveals_as_often_as_the_pos
     often = torch.nn.functional.one_hot(x_s[:, 0], 4).double().mean(0)
     wanted = step(process, raw[:1], x_t[:1], t[:1], t[:1] - 0.3)[0, 0]
     torch.testing.assert_close(often, wanted, atol=0.025, rtol=0)
+
+
+def test_even_weights_train_on_plain_cross_entropy_and_keep_the_bound():
+    even, plain = MDLM(weights="even").build(4, 3), MDLM().build(4, 3)
+    assert even.objective.weight(torch.tensor([0.1])) == 1
+    assert plain.bound is None
+    tokens = torch.randint(0, 3, (6, 5))
+    batch, network = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), Fixed(torch.randn(6, 5, 4))
+    torch.testing.assert_close(even.bound(network, batch, ANY).total, plain.objective(network, batch, ANY).total)
