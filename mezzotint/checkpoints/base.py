@@ -5,7 +5,7 @@ Names and configuration keys are those of the Hugging Face layout (`model.layers
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -81,6 +81,8 @@ class TokenizerSpec:
     """Ids that end an answer, the model's own first."""
     bos: str = ""
     """Text of the first token, for templates that ask for it; empty when unknown."""
+    named: dict[str, int] = field(default_factory=dict)
+    """Ids by role ("mask", "pad") where the tokenizer's settings give a token one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class Checkpoint:
     config: dict[str, Any]
     tokenizer: TokenizerSpec
     tensors: Mapping[str, Tensor]
+    generation: dict[str, Any] = field(default_factory=dict)
+    """What generation_config.json says; empty where there is none."""
 
     def names(self) -> list[str]:
         """Names of all stored tensors."""

@@ -14,6 +14,9 @@ from mezzotint.errors import CheckpointError
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 STORED = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 """NumPy's type for each safetensors type read here; bfloat16 is widened by hand, NumPy has none."""
+PICKLES = (".bin", ".pt", ".pth", ".ckpt")
+"""Endings of weights that run code when they are read."""
+NO_TOKENIZER = TokenizerSpec(json="", chat_template="", special={}, eos_ids=())
 LONGEST_HEADER = 100_000_000
 """Bytes; the limit of the safetensors format itself."""
 
@@ -25,7 +28,18 @@ def open_folder(path: Path, name: str) -> Checkpoint:
         CheckpointError: a file is missing, damaged or truncated.
     """
     config = _normalised(path, _json(path / "config.json"))
-    return Checkpoint(name, path, config, _tokenizer(path, config), _tensors(path))
+    return Checkpoint(name, path, config, _tokenizer(path, config), _tensors(path), _generation(path))
+
+
+def open_published(path: Path, name: str) -> Checkpoint:
+    """Open a folder of any architecture: the configuration stays as it is stored, the tokenizer may be missing.
+
+    Raises:
+        CheckpointError: a file is missing, damaged or truncated.
+    """
+    config = _json(path / "config.json")
+    tokenizer = _tokenizer(path, config) if (path / "tokenizer.json").exists() else NO_TOKENIZER
+    return Checkpoint(name, path, config, tokenizer, _tensors(path), _generation(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +63,16 @@ class SafeTensor:
 
     def blocks(self) -> Blocks | None:
         return None
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """The outermost rows as they are stored, bfloat16 as UInt16; a new array, and no page of the map is touched."""
+        if self.dtype.upper() not in STORED:
+            raise CheckpointError(f"{self.file} stores weights as {self.dtype}: only {', '.join(STORED)} can be read")
+        inner = int(np.prod(self.shape[1:]))
+        kind = np.dtype(STORED[self.dtype.upper()])
+        begin = self.start + start * inner * kind.itemsize
+        values = np.fromfile(self.file, kind, (stop - start) * inner, offset=begin)
+        return values.reshape(stop - start, *self.shape[1:])
 
 
 def read_safetensors(path: Path) -> dict[str, SafeTensor]:
@@ -87,6 +111,11 @@ def read_safetensors(path: Path) -> dict[str, SafeTensor]:
 def _tensors(path: Path) -> dict[str, SafeTensor]:
     if not (path / INDEX).exists():
         if not (path / WEIGHTS).exists():
+            pickles = sorted(file.name for file in path.iterdir() if file.suffix in PICKLES)
+            if pickles:
+                raise CheckpointError(
+                    f"{path / pickles[0]} is a pickle, which can run code when it is read: convert it to {WEIGHTS}"
+                )
             raise CheckpointError(f"{path} has neither {WEIGHTS} nor {INDEX}: pass a folder that holds a whole model")
         return read_safetensors(path / WEIGHTS)
     placed = _json(path / INDEX).get("weight_map")
@@ -98,6 +127,10 @@ def _tensors(path: Path) -> dict[str, SafeTensor]:
         if key not in shards[shard]:
             raise CheckpointError(f"{path / shard} lacks {key}, which {INDEX} promises: fetch it again")
         tensors[key] = shards[shard][key]
+    for shard, held in shards.items():
+        for key in held:
+            if placed.get(key) != shard:
+                raise CheckpointError(f"{path / shard} holds {key}, which {INDEX} does not place there: fetch it again")
     return tensors
 
 
@@ -132,10 +165,14 @@ def _normalised(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return config
 
 
+def _generation(path: Path) -> dict[str, Any]:
+    return _json(path / "generation_config.json") if (path / "generation_config.json").exists() else {}
+
+
 def _tokenizer(path: Path, config: dict[str, Any]) -> TokenizerSpec:
     document = _json(path / "tokenizer.json")
     settings = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
-    generation = _json(path / "generation_config.json") if (path / "generation_config.json").exists() else {}
+    generation = _generation(path)
     template = settings.get("chat_template") or ""
     if isinstance(template, list):
         template = next((row["template"] for row in template if row.get("name") == "default"), "")
@@ -154,6 +191,7 @@ def _tokenizer(path: Path, config: dict[str, Any]) -> TokenizerSpec:
         special=special,
         eos_ids=tuple(dict.fromkeys(index for index in ends if index is not None)),
         bos=_text(settings, "bos"),
+        named={role: added[_text(settings, role)] for role in ("mask", "pad") if _text(settings, role) in added},
     )
 
 

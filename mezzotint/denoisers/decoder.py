@@ -2,8 +2,9 @@
 
 Pre-norm blocks with RMSNorm, rotary positions (RoFormer, 2104.09864, sec. 3.4.2, halves rotated as in Hugging Face
 layouts), grouped key/value heads (2305.13245), a SwiGLU feed-forward (2002.05202, eq. 6), optional bias on q, k, v
-(Qwen2) and RMSNorm per head on q and k (Qwen3).  Which columns see which is an argument, so the same weights run
-causally, bidirectionally or block by block.
+(Qwen2), RMSNorm per head on q and k (Qwen3), and a mixture of experts in place of the feed-forward (`moe.py`).  Which
+columns see which is an argument, so the same weights run causally, bidirectionally or block by block: LLaDA, Dream,
+DiffuLLaMA, SDAR, LLaDA2, RND1 and WeDLM are this network.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mezzotint.denoisers.kv import KVCache
+from mezzotint.denoisers.moe import Experts, ExpertsConfig
 from mezzotint.errors import CapacityError
+
+EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
+"""The mask under which every column reads every other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +40,13 @@ class DecoderConfig:
     """Whether the head is the embedding."""
     qkv_bias: bool = False
     qk_norm: bool = False
+    turned: int | None = None
+    """Leading components of a head that turn with the position; None is all of them."""
+    wide_rotation: bool = False
+    """Turn heads in 32 bits, whatever the type of the weights."""
+    experts: ExpertsConfig | None = None
+    """Experts in place of the feed-forward, in every layer that is not in `dense`."""
+    dense: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -56,7 +68,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab, config.width)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config, depth) for depth in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, config.vocab, bias=False)
         if config.tied:
@@ -77,7 +89,7 @@ class Decoder(nn.Module):
             tokens: Long[B, N], or Float[B, N, E] to give the embeddings directly.
             positions: Long[N] or [B, N]; S, S + 1, ... if None.
             attend: Bool[..., N, S + N], True where a column (row) reads another; broadcast to [B, heads, N, S + N].
-                None is causal.  Every row needs at least one True.
+                None is causal, `EVERYTHING` lets every column read every other.  Every row needs at least one True.
             cache: its S columns are read, and the new N are appended; `cache.truncate` takes them back.
             taps: layer counts whose residual stream to return; n is the stream after n layers, before `norm`.
             head: whether to compute logits.
@@ -91,7 +103,11 @@ class Decoder(nn.Module):
             positions = torch.arange(start, start + count, device=x.device)
         if attend is None and count > 1:
             attend = causal(count, start + count, x.device)
-        rotation = rope(positions, self.config.head_dim, self.config.rope_theta, x.dtype)
+        elif attend is not None and attend.numel() == 1:
+            attend = None  # one True for all is no mask, which the kernels are faster with
+        turned = self.config.turned or self.config.head_dim
+        kind = torch.float32 if self.config.wide_rotation else x.dtype
+        rotation = rope(positions, turned, self.config.rope_theta, kind)
         tapped = {0: x} if 0 in taps else {}
         for depth, layer in enumerate(self.layers):
             x = layer(x, rotation, attend, None if cache is None else cache.layer(depth, count))
@@ -122,7 +138,7 @@ class Decoder(nn.Module):
 class Layer(nn.Module):
     """Attention and feed-forward, each on a normalised copy of the residual stream."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, config: DecoderConfig, depth: int) -> None:
         super().__init__()
         width, dim = config.width, config.head_dim
         self.heads, self.kv_heads, self.dim = config.heads, config.kv_heads, dim
@@ -134,6 +150,10 @@ class Layer(nn.Module):
         self.qn = RMSNorm(dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.kn = RMSNorm(dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.ln2 = RMSNorm(width, config.norm_eps)
+        self.experts = None
+        if config.experts is not None and depth not in config.dense:
+            self.experts = Experts(config.experts, width)
+            return
         self.gate = nn.Linear(width, config.inner, bias=False)
         self.up = nn.Linear(width, config.inner, bias=False)
         self.down = nn.Linear(config.inner, width, bias=False)
@@ -148,6 +168,8 @@ class Layer(nn.Module):
         """Float[B, N, E] -> Float[B, N, E]; writes its keys and values into the cache."""
         x = x + self.attention(self.ln1(x), rotation, attend, cache)
         y = self.ln2(x)
+        if self.experts is not None:
+            return x + self.experts(y)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
     def attention(
@@ -168,7 +190,8 @@ class Layer(nn.Module):
             values[:, :, start : start + count] = v
             k, v = keys[:, :, : start + count], values[:, :, : start + count]
         group = self.heads // self.kv_heads
-        k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
+        if group > 1:
+            k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
         return self.o(y.transpose(1, 2).reshape(batch, count, self.heads * self.dim))
 
@@ -201,7 +224,13 @@ def rope(positions: Tensor, dim: int, theta: float, dtype: torch.dtype) -> tuple
 
 
 def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotate the pairs (i, i + dim / 2) of every head by its column's angle; x is Float[B, heads, N, dim]."""
+    """Rotate the pairs (i, i + dim / 2) of every head by its column's angle; x is Float[B, heads, N, dim].
+
+    An angle for fewer components than a head has leaves the others as they are.
+    """
     cos, sin = rotation
+    if cos.shape[-1] < x.shape[-1]:
+        turned, still = x.split([cos.shape[-1], x.shape[-1] - cos.shape[-1]], -1)
+        return torch.cat([rotated(turned, rotation), still], -1)
     left, right = x.chunk(2, -1)
-    return x * cos + torch.cat([-right, left], -1) * sin
+    return (x * cos + torch.cat([-right, left], -1) * sin).to(x.dtype)

@@ -1,0 +1,205 @@
+"""Stored configurations -> networks: one reader per schema of config.json."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from mezzotint.denoisers import keys
+from mezzotint.denoisers.decoder import Decoder, DecoderConfig
+from mezzotint.denoisers.fields import OFF, Fields
+from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Softmax
+from mezzotint.denoisers.weights import Keys
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network that a configuration describes, and where its parameters are stored."""
+
+    make: Callable[[], nn.Module]
+    keys: Keys
+    vocab: int
+    """Rows of the embedding."""
+    context: int
+    """Most columns the network was made for."""
+    tied: bool = False
+    head: str = ""
+    """The stored name of the head, which tied checkpoints may hold a second time."""
+    unread: Callable[[str], bool] = lambda name: name.endswith(COMPUTED)
+    """Stored tensors that the network does without."""
+
+
+Schema = Callable[[Fields], Architecture]
+
+COMPUTED = ("rotary_emb.inv_freq",)
+"""Endings of tensors some tools store although they are computed."""
+SILU = ("silu", "swish")
+
+
+def llama(fields: Fields) -> Architecture:
+    """Llama and Qwen shapes: AR bases, Dream, DiffuLLaMA, SDAR, Fast-dLLM v2, WeDLM, RND1, with or without experts.
+
+    Biases and head norms are told by the tensors, not by the configuration.
+    """
+    fields.only(
+        hidden_act=SILU,
+        use_sliding_window=OFF,
+        mlp_bias=OFF,
+        clip_qkv=OFF,
+        partial_rotary_factor=(None, 1, 1.0),
+        pretraining_tp=(None, 1),
+        decoder_sparse_step=(None, 1),
+    )
+    if fields.get("layer_types"):
+        fields.only(layer_types=(["full_attention"] * fields.count("num_hidden_layers"),))
+    heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
+    first = "model.layers.0.self_attn."
+    config = _decoder(
+        fields,
+        inner=fields.count("intermediate_size"),
+        heads=heads,
+        head_dim=fields.get("head_dim", width // heads),
+        qkv_bias=first + "q_proj.bias" in fields.names,
+        qk_norm=first + "q_norm.weight" in fields.names,
+        experts=_qwen_experts(fields) if fields.get("num_experts") else None,
+        dense=tuple(fields.get("mlp_only_layers", ())),
+    )
+    return _architecture(config, keys.llama(fields.names))
+
+
+def _qwen_experts(fields: Fields) -> ExpertsConfig:
+    fields.only(shared_expert_intermediate_size=(None, 0))
+    router = Softmax(fields.count("num_experts_per_tok"), bool(fields.get("norm_topk_prob", False)))
+    return ExpertsConfig(count=fields.count("num_experts"), inner=fields.count("moe_intermediate_size"), router=router)
+
+
+def llada(fields: Fields) -> Architecture:
+    """LLaDA and MMaDA: OLMo's field names, rotation in 32 bits."""
+    fields.only(
+        activation_type=("silu",),
+        block_type=("llama",),
+        layer_norm_type=("rms",),
+        rope=(True,),
+        block_group_size=(None, 1),
+        **dict.fromkeys(
+            ("alibi", "include_bias", "include_qkv_bias", "bias_for_layer_norm", "attention_layer_norm"), OFF
+        ),
+        **dict.fromkeys(("scale_logits", "input_emb_norm", "multi_query_attention", "clip_qkv"), OFF),
+    )
+    heads, width = fields.count("n_heads"), fields.count("d_model")
+    tied = bool(fields.get("weight_tying", False))
+    config = DecoderConfig(
+        vocab=fields.get("embedding_size") or fields.count("vocab_size"),
+        width=width,
+        inner=fields.get("mlp_hidden_size") or fields.get("mlp_ratio", 4) * width,
+        layers=fields.count("n_layers"),
+        heads=heads,
+        kv_heads=fields.get("n_kv_heads", heads),
+        head_dim=width // heads,
+        max_positions=fields.count("max_sequence_length"),
+        rope_theta=fields.rope(),
+        norm_eps=fields.need("rms_norm_eps"),
+        tied=tied,
+        wide_rotation=bool(fields.get("rope_full_precision", True)),
+    )
+    return _architecture(config, keys.llada(fields.names))
+
+
+def llada_moe(fields: Fields) -> Architecture:
+    """LLaDA-MoE: dense and expert layers mixed; a bias of the router stays in the weights."""
+    fields.only(
+        hidden_act=SILU,
+        clip_qkv=OFF,
+        attention_bias=OFF,
+        moe_router_score_function=(None, "softmax"),
+        router_num_group=OFF,
+        router_topk_group=OFF,
+    )
+    heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
+    layers = fields.count("num_hidden_layers")
+    frequency = fields.get("moe_layer_freq", [1] * layers)
+    dim = width // heads
+    experts = ExpertsConfig(
+        count=fields.count("num_experts"),
+        inner=fields.count("expert_intermediate_size"),
+        router=Softmax(fields.count("num_experts_per_tok"), renormalised=False),
+        biased=any(name.endswith("mlp.expert_bias") for name in fields.names),
+        shared=fields.get("shared_expert_intermediate_size", 0),
+    )
+    config = _decoder(
+        fields,
+        inner=fields.get("dense_intermediate_size", 1),
+        heads=heads,
+        head_dim=dim,
+        qk_norm=bool(fields.get("qk_layernorm", False)),
+        turned=int(dim * fields.get("partial_rotary_factor", 1)),
+        experts=experts,
+        dense=tuple(depth for depth, one in enumerate(frequency) if not one),
+    )
+    return _architecture(config, keys.llama(fields.names))
+
+
+def llada2(fields: Fields) -> Architecture:
+    """LLaDA2.0, 2.1 and 2.2: fused q, k, v; a part of each head turns; group-limited experts (2512.15745, sec. 2)."""
+    fields.only(
+        hidden_act=SILU,
+        score_function=("sigmoid",),
+        router_dtype=("fp32",),
+        **dict.fromkeys(("use_bias", "use_qkv_bias", "use_sliding_window", "norm_head"), OFF),
+        using_split_qkv_in_self_attention=OFF,
+    )
+    heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
+    kv_heads, dim = fields.get("num_key_value_heads", heads), fields.get("head_dim", width // heads)
+    inner = fields.count("moe_intermediate_size")
+    router = Grouped(
+        fields.count("num_experts_per_tok"),
+        fields.get("n_group", 1),
+        fields.get("topk_group", 1),
+        float(fields.get("routed_scaling_factor", 1)),
+        bool(fields.get("norm_topk_prob", True)),
+    )
+    experts = ExpertsConfig(
+        count=fields.count("num_experts"),
+        inner=inner,
+        router=router,
+        biased=bool(fields.get("moe_router_enable_expert_bias", False)),
+        shared=inner * fields.get("num_shared_experts", 0),
+    )
+    config = _decoder(
+        fields,
+        inner=fields.count("intermediate_size"),
+        heads=heads,
+        head_dim=dim,
+        qk_norm=bool(fields.get("use_qk_norm", True)),
+        turned=int(dim * fields.get("partial_rotary_factor", 1)),
+        experts=experts,
+        dense=tuple(range(fields.get("first_k_dense_replace", 0))),
+    )
+    return _architecture(config, keys.llada2(fields.names, heads * dim, kv_heads * dim))
+
+
+def _decoder(fields: Fields, **more: Any) -> DecoderConfig:
+    """The fields that Llama's descendants share."""
+    return DecoderConfig(
+        vocab=fields.count("vocab_size"),
+        width=fields.count("hidden_size"),
+        layers=fields.count("num_hidden_layers"),
+        kv_heads=fields.get("num_key_value_heads", more["heads"]),
+        max_positions=fields.count("max_position_embeddings"),
+        rope_theta=fields.rope(),
+        norm_eps=fields.need("rms_norm_eps"),
+        tied=bool(fields.get("tie_word_embeddings", False)),
+        **more,
+    )
+
+
+def _architecture(config: DecoderConfig, names: keys.Names) -> Architecture:
+    return Architecture(
+        make=lambda: Decoder(config),
+        keys=names,
+        vocab=config.vocab,
+        context=config.max_positions,
+        tied=config.tied,
+        head=names.whole["head"] + ".weight",
+    )

@@ -1,0 +1,128 @@
+"""What a checkpoint is, read from its configuration without its weights."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from mezzotint.checkpoints import Checkpoint
+from mezzotint.denoisers.architectures import Architecture
+from mezzotint.denoisers.fields import Fields
+from mezzotint.denoisers.known import Known, family_of, known
+from mezzotint.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What `open_published` and `models inspect` know before weights are read."""
+
+    family: str
+    architecture: Architecture
+    mask_id: int | None
+    stop_ids: tuple[int, ...]
+    pad_id: int | None
+    block: int | None
+    unread: tuple[str, ...]
+    """Stored tensors that are not needed."""
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user knows better than the checkpoint and the table; None leaves a choice to them."""
+
+    family: str | None = None
+    """What a model with a generic `model_type` was turned into: "diffullama", "idlm", "open_dcoder"."""
+    mask_id: int | None = None
+    stop_ids: tuple[int, ...] | None = None
+    block: int | None = None
+    """SDAR's variants differ in it."""
+
+
+def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
+    """Find the family, the shape and the special ids.
+
+    Raises:
+        CheckpointError: not a family known here, a field that is missing or not supported, an id out of place.
+        ConfigError: there is no such family.
+    """
+    fields = Fields(checkpoint)
+    family = given.family or family_of(checkpoint.config, str(fields.file))
+    row = known(family)
+    architecture = row.schema(fields)
+    block = given.block or (fields.get(row.block_field, row.block) if row.block_field else row.block)
+    return Facts(
+        family=family,
+        architecture=architecture,
+        mask_id=_mask(checkpoint, fields, row, architecture.vocab, given.mask_id),
+        stop_ids=_stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids,
+        pad_id=_inside(fields.get("pad_token_id", row.pad), architecture.vocab),
+        block=block,
+        unread=tuple(_unread(checkpoint, architecture)),
+    )
+
+
+def _mask(checkpoint: Checkpoint, fields: Fields, row: Known, vocab: int, given: int | None) -> int | None:
+    """The mask's id: the user's, the configuration's, the tokenizer's, or the table's.
+
+    Raises:
+        CheckpointError: outside the embedding, or an id of ordinary text.
+    """
+    stored = fields.get("mask_token_id")
+    if stored is None:
+        stored = checkpoint.tokenizer.named.get("mask")
+    chosen = given if given is not None else stored if stored is not None else row.mask
+    if chosen is None:
+        return None
+    if not 0 <= chosen < vocab:
+        raise CheckpointError(
+            f"{fields.file}: the mask id {chosen} lies outside the {vocab} rows of the embedding: pass mask_id"
+        )
+    if given is None and not row.plain_mask and chosen in _text_ids(checkpoint):
+        raise CheckpointError(f"{fields.file}: the mask id {chosen} is a token of ordinary text: pass mask_id")
+    return chosen
+
+
+def _text_ids(checkpoint: Checkpoint) -> set[int]:
+    """Ids of tokens that are not special; empty without a tokenizer."""
+    if not checkpoint.tokenizer.json:
+        return set()
+    document = json.loads(checkpoint.tokenizer.json)
+    vocab = document.get("model", {}).get("vocab")
+    ids = set(vocab.values()) if isinstance(vocab, dict) else set()
+    return ids - {row["id"] for row in document.get("added_tokens", [])}
+
+
+def _stops(checkpoint: Checkpoint, row: Known, vocab: int) -> tuple[int, ...]:
+    """Ids that end an answer: generation_config.json's, the configuration's, the tokenizer's, the table's."""
+    found: list[int] = []
+    for stored in (checkpoint.generation.get("eos_token_id"), checkpoint.config.get("eos_token_id")):
+        found += stored if isinstance(stored, list) else [] if stored is None else [stored]
+    found += [*checkpoint.tokenizer.eos_ids, *row.stops]
+    return tuple(dict.fromkeys(one for one in found if 0 <= one < vocab))
+
+
+def _inside(one: Any, vocab: int) -> int | None:
+    return one if isinstance(one, int) and 0 <= one < vocab else None
+
+
+def _unread(checkpoint: Checkpoint, architecture: Architecture) -> list[str]:
+    """Tensors to leave: computed ones, and a tied head stored a second time.
+
+    Raises:
+        CheckpointError: the second copy differs from the first.
+    """
+    unread = [name for name in checkpoint.names() if architecture.unread(name)]
+    if architecture.tied and architecture.head in checkpoint.tensors:
+        (embed,) = architecture.keys("embed.weight", ())
+        if embed.key in checkpoint.tensors and not _equal(checkpoint, architecture.head, embed.key):
+            raise CheckpointError(
+                f"{checkpoint.tensors[architecture.head].file} stores {architecture.head} although the configuration "
+                f"ties it to {embed.key}, and the two differ"
+            )
+        unread.append(architecture.head)
+    return unread
+
+
+def _equal(checkpoint: Checkpoint, one: str, other: str) -> bool:
+    return checkpoint.shape(one) == checkpoint.shape(other) and bool(
+        (checkpoint.tensor(one) == checkpoint.tensor(other)).all()
+    )
