@@ -127,6 +127,8 @@ class Blocks:
     """`steps` are those of all windows together, shared out evenly, at least one for each."""
     patient: bool = False
     """Go on after the last step while something is open, at most a step per column."""
+    lazy: bool = False
+    """Leave out steps with a budget of zero; only for selectors that then commit nothing, as `due`."""
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -151,9 +153,12 @@ class Blocks:
         left = total
         for k in range(steps + (span.size if self.patient else 0)):
             budget = self.budget(total, left, k, steps) if k < steps - 1 else torch.full_like(total, span.size)
+            live = budget > 0 if self.lazy else None
+            if live is not None and not bool(live.any()):
+                continue
             times = (self.times(min(i, steps), steps) for i in (k, k + 1))
             t, s = (torch.full((len(total), 1), time, device=total.device) for time in times)
-            canvas = yield Step(span, budget, k, t, s)
+            canvas = yield Step(span, budget, k, t, s, live)
             left = (left - budget).clamp_min(0)
             if canvas is not None:
                 left = canvas.open.gather(-1, span.columns()).sum(-1)

@@ -93,8 +93,8 @@ class Preset:
     """Whether end tokens are written as they come, only where nothing else is left to write, or not at all."""
     halt: bool = True
     """Stop at the first end token with nothing undecided before it."""
-    patient: bool = False
-    """Go on after the last step until nothing is open."""
+    patient: bool = True
+    """Go on after the last step while something is open; otherwise it stays so."""
     sliding: bool = False
     """The block begins at the first open column in every step."""
     leftward: float = Field(default=0.0, ge=0)
@@ -135,6 +135,8 @@ def _plan(preset: Preset, size: int, model: Model) -> Plan:
         times=Down() if shrinking else even,
         share=preset.steps_per_block is None,
         patient=preset.patient,
+        # a cache wants to see a window's first step
+        lazy=isinstance(preset.choose, Scheduled) and preset.choose.exact and isinstance(preset.cache, NoCache),
     )
 
 

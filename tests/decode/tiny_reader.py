@@ -27,10 +27,10 @@ class Shifted(torch.nn.Module):
         return self.network.memory(rows, columns)
 
 
-def model(block=None, shifted=False, stop=(STOP,), seed=3):
+def model(block=None, shifted=False, stop=(STOP,), seed=3, layers=2):
     """A model whose logits are far apart, so that rounding decides nothing."""
     torch.manual_seed(seed)
-    network = TransformerConfig(width=32, layers=2, heads=2).build(VOCAB)
+    network = TransformerConfig(width=32, layers=layers, heads=2).build(VOCAB)
     torch.nn.init.normal_(network.head.weight, std=0.5)
     network.requires_grad_(False)
     return Model(Shifted(network) if shifted else network, MASK, VOCAB, stop, block)
