@@ -37,11 +37,13 @@ class Model:
     """Ids that stand for something; those from here on are padding of the vocabulary.  None: all."""
     device: torch.device | str = "cpu"
     """Where the network is."""
+    pattern: Sees | None = None
+    """Who sees whom; None: everybody, or block by block."""
 
     @property
     def sees(self) -> Sees:
         """Who sees whom."""
-        return full if self.block is None else partial(block_causal, self.block)
+        return self.pattern or (full if self.block is None else partial(block_causal, self.block))
 
     def prior(self, shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
         """Long[B, L]: masks."""

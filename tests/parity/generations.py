@@ -1,0 +1,41 @@
+"""Recorded generations beside ours: the parts that every family's test uses."""
+
+import torch
+
+from mezzotint.decode.generate import Decoding, Run
+from mezzotint.denoisers.published import open_published
+from mezzotint.engine.published import model_of
+
+
+def opened(golden):
+    """The folder's network, ready to be decoded."""
+    return model_of(open_published(golden.folder))
+
+
+def cases_of(golden, pattern=""):
+    """Names and arguments of the recorded generations whose name begins so."""
+    cases = {name: case for name, case in golden.meta["generate_cases"].items() if name.startswith(pattern)}
+    assert cases
+    return cases
+
+
+def trace(model, prompts, length, decoding):
+    """Every canvas of a generation, the first one included, and the finished run."""
+    run = Run(model, prompts, length, decoding)
+    canvases = [run.canvas, *run]
+    return canvases, run
+
+
+def unpadded(golden, prompts, mask):
+    """Lists of ids without the padding."""
+    return [row[keep.bool()].tolist() for row, keep in zip(golden[prompts], golden[mask], strict=True)]
+
+
+def among(ids, vocab):
+    """Bool[V]: which ids are meant."""
+    return torch.isin(torch.arange(vocab), torch.tensor(ids))
+
+
+def greedy(rule, plan, policy, **more):
+    """A decoding that, as the published loops, fills the whole canvas."""
+    return Decoding(rule, plan, policy, halt=False, **more)
