@@ -9,6 +9,8 @@ from torch import nn
 from mezzotint.denoisers import keys
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
 from mezzotint.denoisers.fields import OFF, Fields
+from mezzotint.denoisers.gpt2 import GPT2, GPT2Config
+from mezzotint.denoisers.gpt2 import Names as GPT2Names
 from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Softmax
 from mezzotint.denoisers.weights import Keys
 
@@ -104,6 +106,28 @@ def llada(fields: Fields) -> Architecture:
         wide_rotation=bool(fields.get("rope_full_precision", True)),
     )
     return _architecture(config, keys.llada(fields.names))
+
+
+def gpt2(fields: Fields) -> Architecture:
+    """DiffuGPT: GPT-2 with its embedding moved out of it."""
+    fields.only(
+        activation_function=("gelu_new",),
+        scale_attn_weights=(True,),
+        **dict.fromkeys(("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn"), OFF),
+    )
+    width, tied = fields.count("n_embd"), not {"embed_tokens.weight", "lm_head.weight"} <= fields.names
+    config = GPT2Config(
+        vocab=fields.count("vocab_size"),
+        width=width,
+        inner=fields.get("n_inner", 4 * width),
+        layers=fields.count("n_layer"),
+        heads=fields.count("n_head"),
+        max_positions=fields.count("n_positions"),
+        norm_eps=fields.get("layer_norm_epsilon", 1e-5),
+        tied=tied,
+    )
+    embed = "lm_head" if tied and "lm_head.weight" in fields.names else "embed_tokens"
+    return Architecture(lambda: GPT2(config), GPT2Names(embed, "lm_head"), config.vocab, config.max_positions, tied)
 
 
 def llada_moe(fields: Fields) -> Architecture:

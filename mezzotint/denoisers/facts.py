@@ -111,7 +111,7 @@ def _unread(checkpoint: Checkpoint, architecture: Architecture) -> list[str]:
         CheckpointError: the second copy differs from the first.
     """
     unread = [name for name in checkpoint.names() if architecture.unread(name)]
-    if architecture.tied and architecture.head in checkpoint.tensors:
+    if architecture.tied and architecture.head and architecture.head in checkpoint.tensors:
         (embed,) = architecture.keys("embed.weight", ())
         if embed.key in checkpoint.tensors and not _equal(checkpoint, architecture.head, embed.key):
             raise CheckpointError(

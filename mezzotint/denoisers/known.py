@@ -81,6 +81,7 @@ FAMILIES: dict[str, Known] = {
         pad=QWEN_END,
     ),
     "diffullama": Known("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
+    "diffugpt": Known("DiffuGPT", _S.gpt2, full, shift=True),
     "sdar": Known(
         "SDAR, TraDo",
         _S.llama,
@@ -126,6 +127,8 @@ def family_of(config: dict[str, Any], file: str) -> str:
     for start, family in _STARTS.items():
         if kind.startswith(start):
             return family
+    if kind == "gpt2" and "discretediffusion" in named:
+        return "diffugpt"
     if "wedlm" in named:
         return "wedlm"
     if kind in _CAUSAL:

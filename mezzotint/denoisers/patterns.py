@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mezzotint.denoisers.decoder import EVERYTHING
 from mezzotint.layouts import Attend, Mask, block_causal
+from mezzotint.rng import Rng
 
 
 class Pattern(Protocol):
@@ -64,7 +65,12 @@ class Annealed:
     """Causal, and some pairs more: on the way from causal to full attention (DiffuLLaMA, 2410.17891, sec. 3.2)."""
 
     extra: Tensor
-    """Bool[L, L]: pairs (query, key) that are seen anyway; a share r of them in the r-th part of the way."""
+    """Bool[L, L]: pairs (query, key) that are seen anyway."""
+
+    @classmethod
+    def drawn(cls, columns: int, share: float, rng: Rng) -> "Annealed":
+        """A fresh pattern over `columns` columns: 0 of `share` is causal, 1 is full."""
+        return cls(rng.uniform((columns, columns)) < share)
 
     def __call__(self, before: int) -> Mask | None:
         def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.folder import open_published as open_folder
 from mezzotint.denoisers.decoder import EVERYTHING, Decoder
 from mezzotint.denoisers.facts import Overrides, read_facts
+from mezzotint.denoisers.gpt2 import GPT2
 from mezzotint.denoisers.known import known
 from mezzotint.denoisers.kv import KVCache
 from mezzotint.denoisers.patterns import Pattern, dense
@@ -28,7 +29,7 @@ class Aligned(nn.Module):
     are raw, and the reader looks `lookback` columns back for a column's prediction.
     """
 
-    def __init__(self, decoder: Decoder, pattern: Pattern, lookback: int) -> None:
+    def __init__(self, decoder: Decoder | GPT2, pattern: Pattern, lookback: int) -> None:
         super().__init__()
         self.decoder = decoder
         self.pattern = pattern
@@ -145,7 +146,7 @@ def open_published(
     checkpoint = ref if isinstance(ref, Checkpoint) else open_folder(Path(ref), Path(ref).resolve().name)
     facts = read_facts(checkpoint, given)
     decoder = built(facts.architecture.make)
-    assert isinstance(decoder, Decoder)
+    assert isinstance(decoder, Decoder | GPT2)
     fill(decoder, checkpoint, facts.architecture.keys, form, facts.unread)
     if facts.architecture.tied:
         decoder.head.weight = decoder.embed.weight
