@@ -25,7 +25,7 @@ from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.splice import fill, rewritten, room, splice
-from mezzotint.families.base import Family
+from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
@@ -48,15 +48,16 @@ class EditFlow:
     """How random tokens are matched to the text; `apart` deletes all of them."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
-        """The family over `vocab` ids; the blank is the id behind them, [MASK] is an id like others and never drawn."""
+        """The family over `vocab` ids; the blank is the id behind them, [MASK] has no use here and is never written."""
         coupling = Empty(vocab)
         if self.random:
-            coupling = Scattered(mask_id, self.random, ALIGNMENTS[self.alignment], vocab)
-        return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling)
+            ids = tuple(token for token in range(vocab) if token != mask_id)
+            coupling = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab)
+        return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling, mask_id)
 
 
-def edit_flow(process: MixturePath, coupling: Coupling) -> Family:
-    """Edit Flows on a path over `process.vocab` ids, the blank the last of them."""
+def edit_flow(process: MixturePath, coupling: Coupling, never: int | None = None) -> Family:
+    """Edit Flows on a path over `process.vocab` ids, the blank the last of them; the id `never` is never written."""
     blank = process.vocab - 1
 
     def corrupt(batch: Batch, t: Tensor, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
@@ -64,7 +65,7 @@ def edit_flow(process: MixturePath, coupling: Coupling) -> Family:
         return process.between(noisy, clean, t, rng), clean, given
 
     def loss(raw: Tensor, path: Path, t: Tensor) -> Tensor:
-        rates, inserted, replaced = parts(raw)
+        rates, inserted, replaced = parts(raw, never)
         out = rates[..., 0] * path.gaps + rates[..., 1:].sum(-1) * path.editable
         pending, missing = path.noisy != path.clean, path.noisy == blank
         token = torch.where(path.clean == blank, 0, path.clean)[..., None]
@@ -79,7 +80,7 @@ def edit_flow(process: MixturePath, coupling: Coupling) -> Family:
         return process.rate(t) * (out + owed)
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        rates, inserted, replaced = parts(raw)
+        rates, inserted, replaced = parts(raw, never)
         chance = share(process.schedule, step.t, step.s)[..., None] * rates.double()
         held = room(canvas.tokens, canvas.fixed, blank)
         uniform = [
@@ -95,10 +96,10 @@ def edit_flow(process: MixturePath, coupling: Coupling) -> Family:
     return Family(process, Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank), rule)
 
 
-def parts(raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def parts(raw: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Normalised rates Float[B, N, 3] (insert, delete, substitute), log-probabilities of inserted and new tokens."""
-    inserted, replaced = raw[..., 3:].chunk(2, -1)
-    return F.softplus(raw[..., :3]), inserted.log_softmax(-1), replaced.log_softmax(-1)
+    inserted, replaced = (log_p(logits, never) for logits in raw[..., 3:].chunk(2, -1))
+    return F.softplus(raw[..., :3]), inserted, replaced
 
 
 def guided(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:

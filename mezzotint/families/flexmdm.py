@@ -25,7 +25,7 @@ from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.select import rank
 from mezzotint.decode.splice import flood, rewritten, room, splice
-from mezzotint.families.base import Family
+from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.joining import Joining
@@ -68,7 +68,12 @@ def flexmdm(process: Joining, confident: bool = False) -> Family:
         hidden = (path.noisy == mask_id) & (path.clean != mask_id)
         nll = torch.where(hidden, -logp.gather(-1, token[..., None])[..., 0], 0.0)
         missing = path.gathered(((path.noisy == blank) & (path.clean != blank)).to(raw.dtype))
-        excess = rate - missing + torch.xlogy(missing, missing) - torch.xlogy(missing, rate)
+        excess = (
+            rate
+            - missing
+            + torch.xlogy(missing, missing)
+            - torch.xlogy(missing, rate.clamp_min(torch.finfo(rate.dtype).tiny))
+        )
         return hazard(process.reveal, t) * nll + hazard(process.insert, t) * excess * path.gaps
 
     return Family(process, Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank), leaping(process, confident))
@@ -96,9 +101,7 @@ def leaping(process: Joining, confident: bool) -> Rule:
 
 def parts(raw: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
     """log p of each token, Float[B, N, V], none on [MASK]; predicted number of missing tokens, Float[B, N]."""
-    tokens, missing = raw[..., :-1], raw[..., -1]
-    never = torch.arange(tokens.shape[-1], device=raw.device) == mask_id
-    return tokens.masked_fill(never, -torch.inf).log_softmax(-1), F.softplus(missing)
+    return log_p(raw[..., :-1], mask_id), F.softplus(raw[..., -1])
 
 
 def poisson(mean: Tensor, uniform: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.grid import Grid
-from mezzotint.families.base import Family
+from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.path import FlowSchedule, MixturePath, Power, divergence, masked_source, uniform_source
@@ -63,21 +63,21 @@ def generalised_kl(process: MixturePath) -> TokenLoss:
     """The generalised KL divergence between true and predicted velocities; at least zero in every column."""
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return process.rate(t) * divergence(_log_p(raw), x_0, x_t)
+        return process.rate(t) * divergence(log_p(raw), x_0, x_t)
 
     return token_loss
 
 
 def cross_entropy(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
     """-log p(x_0 | x_t) in every column."""
-    return -_log_p(raw).gather(-1, x_0[..., None])[..., 0]
+    return -log_p(raw).gather(-1, x_0[..., None])[..., 0]
 
 
 def bound(process: MixturePath) -> Denoising:
     """The bound in nats per token, by levels: with kappa uniform the weight is 1 / (1 - kappa), on any schedule."""
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return divergence(_log_p(raw), x_0, x_t) / (1 - process.alpha(t))
+        return divergence(log_p(raw), x_0, x_t) / (1 - process.alpha(t))
 
     levels = Clipped(whole, EARLIEST, 1.0)
     return Denoising(process, token_loss, lambda batch, rng: process.schedule.time(1 - levels(batch, rng)))
@@ -103,10 +103,7 @@ class Euler:
 
     def plan(self, raw: Tensor, x_t: Tensor, t: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
         """A guess of the clean tokens, Long[B, L], and the rates Float64[B, L, V] that lead there."""
-        p0 = _log_p(raw).exp()
-        if self.forbidden is not None:
-            p0 = p0.index_fill(-1, torch.tensor(self.forbidden, device=raw.device), 0.0)
-        guess = self.pick(p0, rng.fork(_GUESS))
+        guess = self.pick(log_p(raw, self.forbidden).exp(), rng.fork(_GUESS))
         churn = self.churn(t) if callable(self.churn) else self.churn
         return guess, self.process.jumps(guess, x_t, t, churn)
 
@@ -114,7 +111,3 @@ class Euler:
         """Bool[B, L]: the columns that leave between t and s."""
         stay = torch.exp(-(t - s) * rates.sum(-1))
         return rng.fork(_JUMP).uniform(tuple(stay.shape), stay.device) < 1 - stay
-
-
-def _log_p(raw: Tensor) -> Tensor:
-    return raw.to(torch.promote_types(raw.dtype, torch.float32)).log_softmax(-1)

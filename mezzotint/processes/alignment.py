@@ -69,9 +69,10 @@ class Empty:
 
 @dataclass(frozen=True)
 class Scattered:
-    """Paths start from up to `most` random tokens of `vocab` ids, aligned to the text; given text must come first."""
+    """Paths start from up to `most` random tokens, aligned to the text; given text must come first."""
 
-    vocab: int
+    tokens: tuple[int, ...]
+    """The ids that are drawn, all equally likely."""
     most: int
     align: Align
     blank: int
@@ -81,10 +82,10 @@ class Scattered:
             raise ConfigError(f"cannot start from {self.most} random tokens: take at least 1, or the empty text")
 
     def draw(self, rows: int, rng: Rng, device: torch.device | str | None = None) -> list[list[int]]:
-        """Random texts: a length from 0 to `most`, then tokens, all equally likely."""
+        """Random texts: a length from 0 to `most`, all equally likely, then tokens."""
         lengths = (rng.fork(_LENGTH).uniform((rows,), device) * (self.most + 1)).long().tolist()
-        tokens = (rng.fork(_TOKENS).uniform((rows, self.most), device) * self.vocab).long().tolist()
-        return [row[:length] for row, length in zip(tokens, lengths, strict=True)]
+        places = (rng.fork(_TOKENS).uniform((rows, self.most), device) * len(self.tokens)).long().tolist()
+        return [[self.tokens[place] for place in row[:length]] for row, length in zip(places, lengths, strict=True)]
 
     def __call__(self, batch: Batch, rng: Rng) -> tuple[Tensor, Tensor, Tensor]:
         device = batch.tokens.device

@@ -121,7 +121,7 @@ def test_the_chance_of_an_insertion_is_exact_on_a_single_missing_token():
 
 def test_deletions_and_substitutions_lead_from_random_tokens_to_the_text():
     # one clean string, so every remaining edit is known from the alignment of what is there
-    target, coupling = [0, 1, 1], Scattered(REAL, 4, shortest, BLANK)
+    target, coupling = [0, 1, 1], Scattered(tuple(range(REAL)), 4, shortest, BLANK)
     schedule = Power(power=1.0)
     family = EditFlow(schedule=schedule, random=4).build(VOCAB, REAL)
     starts = coupling.draw(200, Rng(3))
