@@ -15,7 +15,7 @@ from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.denoisers.fused import rotate
 from mezzotint.denoisers.kv import KVCache
-from mezzotint.denoisers.transformer import per_column, picked, remember, sinusoids, turns
+from mezzotint.denoisers.transformer import per_column, picked, rates, remember, sinusoids, turns
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs, Memory
 
@@ -88,7 +88,7 @@ class Body(nn.Module):
 
     def begin(self, inputs: Inputs) -> tuple[Tensor, Tensor, Mixer]:
         """Embedded columns, their rotations and the attention."""
-        turn = turns(inputs.positions, 0, self.rotary_emb.inv_freq)
+        turn = turns(inputs.positions, self.rotary_emb.inv_freq)
         return self.vocab_embed(inputs.x), turn, mixer(inputs.attend, inputs.x.device)
 
 
@@ -267,7 +267,7 @@ class _Rotary(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.inv_freq: Tensor
-        self.register_buffer("inv_freq", 10000.0 ** (-torch.arange(0, width, 2).float() / width))
+        self.register_buffer("inv_freq", rates(width))
 
 
 def _zeroed(layer: nn.Linear) -> nn.Linear:

@@ -30,6 +30,12 @@ class TransformerConfig:
     dropout: float = Field(default=0.0, ge=0, lt=1)
     timed: bool = False
     """Tell the network the time; masked families do without."""
+    base: float = Field(default=100.0, gt=1)
+    """Of the rotations: their slowest turns in about six times as many columns.  10000 for texts of thousands."""
+    lean: float = Field(default=3.5, ge=0)
+    """How strongly a fresh head looks at its place in `offsets`; 0: not at all."""
+    offsets: tuple[int, ...] = Field(default=(-1, 1, -2, 2), min_length=1)
+    """Where fresh heads look, in columns from their own, in turn; autoregression has no use for those above 0."""
 
     def build(self, vocab: int) -> "Transformer":
         """A freshly initialised network over `vocab` ids.
@@ -48,6 +54,10 @@ class Transformer(nn.Module):
     """Inputs -> logits Float[B, N, V] for tokens Long[B, N], or for vectors Float[B, N, width].
 
     `hidden` and `head` are its two halves, so that an objective can score only the columns that count.
+
+    Two choices of its start matter more to a small masked network than its optimiser: embeddings as large as what the
+    blocks add to them, so that a token is not drowned by the average of its neighbours, and heads that lean towards the
+    nearest columns.  Without them it stays at the unigram for hundreds of steps.
     """
 
     lookback = 0
@@ -59,8 +69,8 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList([_Block(shape) for _ in range(shape.layers)])
         self.norm = RMSNorm(shape.width)
         self.head = nn.Linear(shape.width, vocab, bias=False)
-        self.head_width = shape.width // shape.heads
-        nn.init.normal_(self.embed.weight, std=0.02)
+        self.head_width, self.base = shape.width // shape.heads, shape.base
+        nn.init.normal_(self.embed.weight, std=1.0)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
@@ -101,7 +111,7 @@ class Transformer(nn.Module):
             if t is None:
                 raise ConfigError("this network was built with timed=true and was given no time")
             h = h + self.time(per_column(t, h.shape[1])).to(h.dtype)
-        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, self.head_width)
+        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, rates(self.head_width, self.base))
 
 
 class _Block(nn.Module):
@@ -111,12 +121,14 @@ class _Block(nn.Module):
         hidden = shape.hidden or -(-8 * width // (3 * 64)) * 64
         self.heads, self.dropout = shape.heads, shape.dropout
         self.before_attention, self.before_mlp = RMSNorm(width), RMSNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width, bias=False), nn.Linear(width, width, bias=False)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width, bias=False)
         self.gate_up, self.down = nn.Linear(width, 2 * hidden, bias=False), nn.Linear(hidden, width, bias=False)
         for layer in (self.qkv, self.gate_up):
             nn.init.normal_(layer.weight, std=width**-0.5)
         for layer in (self.out, self.down):
             nn.init.normal_(layer.weight, std=(2 * shape.layers * layer.in_features) ** -0.5)
+        with torch.no_grad():
+            self.qkv.bias.copy_(_leaning(shape))
 
     def forward(self, h: Tensor, turn: Tensor, mix: Mixer, depth: int, memory: Memory | None = None) -> Tensor:
         q, k, v = self._heads(self.qkv(self.before_attention(h)), 3)
@@ -129,8 +141,9 @@ class _Block(nn.Module):
         """Float[n, width]: the block's answers at `rows` of the first `columns` columns, for keys in all of them."""
         width = h.shape[-1]
         seen = self.before_attention(h)
-        k, v = self._heads(F.linear(seen, self.qkv.weight[width:]), 2)
-        (q,) = self._heads(F.linear(seen[:, :columns], self.qkv.weight[:width]), 1)
+        weight, bias = self.qkv.weight, self.qkv.bias
+        k, v = self._heads(F.linear(seen, weight[width:], bias[width:]), 2)
+        (q,) = self._heads(F.linear(seen[:, :columns], weight[:width], bias[:width]), 1)
         mixed = _joined(mix(rotate(q, turn[..., :columns, :]), rotate(k, turn), v))
         return self._after(picked(h[:, :columns], rows), picked(mixed, rows))
 
@@ -186,14 +199,28 @@ def remember(memory: Memory, depth: int, k: Tensor, v: Tensor) -> tuple[Tensor, 
     return keys[:, :, :end], values[:, :, :end]
 
 
-def turns(positions: Tensor, width: int, rate: Tensor | None = None) -> Tensor:
+def rates(width: int, base: float = 10000.0) -> Tensor:
+    """Float[width / 2]: angles per column of the pairs of a head of `width`, from 1 down to almost 1 / base."""
+    return base ** (-torch.arange(0, width, 2).float() / width)
+
+
+def turns(positions: Tensor, rate: Tensor) -> Tensor:
     """Float[2, (B,) 1, N, width / 2]: cosines and sines of each position's angles."""
-    if rate is None:
-        rate = 10000.0 ** (-torch.arange(0, width, 2, device=positions.device) / width)
-    angle = positions[..., None].float() * rate
+    angle = positions[..., None].float() * rate.to(positions.device)
     if positions.dim() == 2:
         angle = angle[:, None]
     return torch.stack([angle.cos(), angle.sin()])
+
+
+def _leaning(shape: TransformerConfig) -> Tensor:
+    """Float[3 width]: biases of queries and keys whose rotated products are largest at each head's offset."""
+    width = shape.width // shape.heads
+    rate = rates(width, shape.base)
+    offset = torch.tensor([shape.offsets[head % len(shape.offsets)] for head in range(shape.heads)])
+    angle = offset[:, None] * rate
+    q = shape.lean * torch.cat([angle.cos(), angle.sin()], -1)
+    k = shape.lean * torch.cat([torch.ones_like(angle), torch.zeros_like(angle)], -1)
+    return torch.cat([q.flatten(), k.flatten(), torch.zeros(shape.width)])
 
 
 def _joined(x: Tensor) -> Tensor:

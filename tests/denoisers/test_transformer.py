@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.fused import rotate
+from mezzotint.denoisers.transformer import TransformerConfig, rates, turns
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import BlockCausal, Full, Inputs, NoisyThenClean
 
@@ -45,3 +46,27 @@ def test_only_relative_positions_matter():
 def test_heads_that_do_not_divide_the_width_are_refused():
     with pytest.raises(ConfigError, match="take a multiple of 12"):
         TransformerConfig(width=32, heads=6).build(4)
+
+
+@pytest.mark.parametrize("offset", [-3, -1, 0, 2])
+def test_a_fresh_head_looks_at_its_offset(offset):
+    """Tokens apart, a query's largest product is with the key at its offset."""
+    shape = TransformerConfig(width=32, layers=1, heads=1, offsets=(offset,))
+    (block,) = shape.build(9).blocks
+    q, k, _ = block.qkv.bias.detach().expand(1, 1, 12, 96).chunk(3, -1)
+    turn = turns(torch.arange(12), rates(32, shape.base))
+    seen = (rotate(q, turn) @ rotate(k, turn).mT)[0, 0]
+    middle = torch.arange(4, 8)
+    assert torch.equal(seen[middle].argmax(-1), middle + offset)
+
+
+def test_time_reaches_a_network_that_is_told_of_it():
+    torch.manual_seed(0)
+    net = TransformerConfig(width=32, layers=1, heads=2, timed=True).build(9)
+    torch.nn.init.normal_(net.head.weight)
+    torch.nn.init.normal_(net.time.outer.weight)
+    inputs, t = Full().arrange(*torch.zeros(2, 2, 3, dtype=torch.long)), torch.tensor([[0.1], [0.9]])
+    assert not torch.allclose(net(inputs, t)[0], net(inputs, t)[1])
+    torch.testing.assert_close(net(inputs, t), net(inputs, t.expand(2, 3)))
+    with pytest.raises(ConfigError, match="was given no time"):
+        net(inputs)
