@@ -10,6 +10,16 @@ from mezzotint.batch import Batch
 from mezzotint.objectives.base import Objective
 from mezzotint.rng import Rng
 
+Range = tuple[float, float]
+"""The smallest and the largest masked share of a block."""
+
+RANGES: tuple[Range, ...] = tuple(
+    (max(start / 20, 1e-3), min((start + width) / 20, 1.0))
+    for width in (10, 12, 14, 16, 18)
+    for start in range(20 - width + 1)
+)
+"""The published candidates: widths 0.5 to 0.9 at every 0.05."""
+
 
 @torch.no_grad()
 def variance(objective: Objective, denoiser: Any, batches: Iterable[Batch], block: int, rng: Rng) -> Tensor:
