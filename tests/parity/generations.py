@@ -39,3 +39,17 @@ def among(ids, vocab):
 def greedy(rule, plan, policy, **more):
     """A decoding that, as the published loops, fills the whole canvas."""
     return Decoding(rule, plan, policy, halt=False, **more)
+
+
+class Leaning:
+    """A selector that ranks exactly equal scores as the record does, where `wanted` Bool[B, W] was committed.
+
+    The published loops leave ties to the sorting of their build.
+    """
+
+    def __init__(self, select, wanted):
+        self.select, self.wanted = select, wanted
+
+    def __call__(self, score, open, budget):
+        up = torch.nextafter(score, torch.full_like(score, torch.inf))
+        return self.select(torch.where(self.wanted, up, score), open, budget)
