@@ -8,6 +8,7 @@ between two fixed parts are one case, and shapes never change.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -125,9 +126,14 @@ def rewritten(canvas: Canvas, step: Step, tokens: Tensor) -> Canvas:
 
 @dataclass(frozen=True)
 class Whole:
-    """A plan: `steps` steps from noise to clean over all columns at once, the fixed ones and the anchor included."""
+    """A plan over all columns at once, the fixed ones and the anchor included: even steps from 1 to `least`, then to 0.
+
+    What is still missing at the start of the last step cannot be inserted and revealed in it, so that step is short;
+    networks are not trained nearer to the clean end either.
+    """
 
     steps: int
+    least: float = 1e-3
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -136,9 +142,10 @@ class Whole:
     def __call__(self, canvas: Canvas) -> Steps:
         rows, width = canvas.tokens.shape
         zero = torch.zeros(rows, dtype=torch.long, device=canvas.tokens.device)
-        for k in range(self.steps):
-            t, s = (torch.full((rows, 1), 1 - i / self.steps, device=zero.device) for i in (k, k + 1))
-            yield Step(Span(zero, width), zero, k, t, s)
+        even = max(self.steps - 1, 1)
+        times = [1 - (1 - self.least) * k / even for k in range(self.steps)] + [0.0]
+        for k, (t, s) in enumerate(pairwise(times)):
+            yield Step(Span(zero, width), zero, k, *(torch.full((rows, 1), at, device=zero.device) for at in (t, s)))
 
 
 def anchored(rows: Sequence[Sequence[int | None]], blank: int, seeds: Sequence[int] | None = None) -> Canvas:

@@ -1,5 +1,7 @@
 """Insertions and deletions on canvases of fixed width, against lists of Python."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -69,7 +71,9 @@ def test_anchored_rows_of_different_lengths():
 
 def test_a_plan_over_the_whole_canvas():
     steps = list(Whole(4)(anchored([[None, None]], BLANK)))
-    assert [float(step.t[0, 0]) for step in steps] == [1, 0.75, 0.5, 0.25]
+    assert [float(step.t[0, 0]) for step in steps] == pytest.approx([1, 2 / 3, 1 / 3, 1e-3], abs=1e-3)
+    assert all(torch.equal(one.s, two.t) for one, two in itertools.pairwise(steps))
+    assert float(steps[-1].s.max()) == 0
     assert all(step.window.size == 3 for step in steps)
     with pytest.raises(CanvasError, match="in 0 steps"):
         Whole(0)
