@@ -94,7 +94,8 @@ def _text_ids(checkpoint: Checkpoint) -> set[int]:
 def _stops(checkpoint: Checkpoint, row: Known, vocab: int) -> tuple[int, ...]:
     """Ids that end an answer: generation_config.json's, the configuration's, the tokenizer's, the table's."""
     found: list[int] = []
-    for stored in (checkpoint.generation.get("eos_token_id"), checkpoint.config.get("eos_token_id")):
+    for config in (checkpoint.generation, checkpoint.config, checkpoint.config.get("text_config") or {}):
+        stored = config.get("eos_token_id")
         found += stored if isinstance(stored, list) else [] if stored is None else [stored]
     found += [*checkpoint.tokenizer.eos_ids, *row.stops]
     return tuple(dict.fromkeys(one for one in found if 0 <= one < vocab))

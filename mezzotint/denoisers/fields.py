@@ -14,12 +14,21 @@ class Fields:
     """The fields of config.json, or of an object inside it."""
 
     def __init__(self, checkpoint: Checkpoint, inside: str = "") -> None:
+        self.checkpoint = checkpoint
         self.file: Path = checkpoint.path / "config.json" if checkpoint.path.is_dir() else checkpoint.path
         self.names = set(checkpoint.names())
         values = checkpoint.config.get(inside) if inside else checkpoint.config
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.file} lacks {inside}")
         self.values: dict[str, Any] = values
+
+    def inner(self, key: str) -> "Fields":
+        """The fields of an object inside this one.
+
+        Raises:
+            CheckpointError: it is not there.
+        """
+        return Fields(self.checkpoint, key)
 
     def need(self, key: str) -> Any:
         """The value of a field.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mezzotint.denoisers import architectures
+from mezzotint.denoisers import architectures, gemma_schema
 from mezzotint.denoisers.architectures import Schema
 from mezzotint.denoisers.patterns import BlockCausal, Causal, Full, Pattern
 from mezzotint.errors import CheckpointError, ConfigError
@@ -109,6 +109,9 @@ FAMILIES: dict[str, Known] = {
     "wedlm": Known("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
     "rnd1": Known("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
     "open_dcoder": Known("Open-dCoder", _S.llama, full, shift=True),
+    "diffusion_gemma": Known(
+        "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"
+    ),
     "ar": Known("a causal language model", _S.llama, causal, shift=True),
 }
 
@@ -153,6 +156,7 @@ def known(family: str) -> Known:
 
 _STARTS = {
     "mmada": "mmada",
+    "diffusion_gemma": "diffusion_gemma",
     "llada2": "llada2",
     "dream": "dream",
     "fast_dllm": "fast_dllm",

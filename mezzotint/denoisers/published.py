@@ -13,9 +13,10 @@ from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.folder import open_published as open_folder
 from mezzotint.denoisers.decoder import EVERYTHING, Decoder
 from mezzotint.denoisers.facts import Overrides, read_facts
+from mezzotint.denoisers.gemma import DiffusionGemma
 from mezzotint.denoisers.gpt2 import GPT2
 from mezzotint.denoisers.known import known
-from mezzotint.denoisers.kv import KVCache
+from mezzotint.denoisers.kv import KVCache, LayeredCache
 from mezzotint.denoisers.patterns import Pattern, dense
 from mezzotint.denoisers.weights import Form, built, fill
 from mezzotint.layouts import Inputs
@@ -99,7 +100,8 @@ class Published:
     name: str
     family: str
     """A key of `known.FAMILIES`."""
-    network: Aligned
+    network: Aligned | DiffusionGemma
+    """A `DiffusionGemma` for that family alone: text is read first, and its canvas is denoised behind it."""
     mask_id: int | None
     """The id that noise puts in a column's place; None for causal models and for uniform noise."""
     stop_ids: tuple[int, ...]
@@ -122,7 +124,7 @@ class Published:
         """Whether the raw logits of a column stand at the column before it; `network` has undone that."""
         return self.network.lookback == 1
 
-    def cache(self, rows: int, columns: int) -> KVCache:
+    def cache(self, rows: int, columns: int) -> KVCache | LayeredCache:
         """Room for keys and values, to be given to `network`."""
         return self.network.memory(rows, columns)
 
@@ -145,17 +147,19 @@ def open_published(
     """
     checkpoint = ref if isinstance(ref, Checkpoint) else open_folder(Path(ref), Path(ref).resolve().name)
     facts = read_facts(checkpoint, given)
-    decoder = built(facts.architecture.make)
-    assert isinstance(decoder, Decoder | GPT2)
-    fill(decoder, checkpoint, facts.architecture.keys, form, facts.unread)
-    if facts.architecture.tied:
-        decoder.head.weight = decoder.embed.weight
+    network = built(facts.architecture.make)
+    fill(network, checkpoint, facts.architecture.keys, form, facts.unread)
     row = known(facts.family)
     pattern = row.sight(facts.block)
+    if isinstance(network, Decoder | GPT2):
+        if facts.architecture.tied:
+            network.head.weight = network.embed.weight
+        network = Aligned(network, pattern, int(row.shift))
+    assert isinstance(network, Aligned | DiffusionGemma)
     return Published(
         name=checkpoint.name,
         family=facts.family,
-        network=Aligned(decoder, pattern, int(row.shift)).eval(),
+        network=network.eval(),
         mask_id=facts.mask_id,
         stop_ids=facts.stop_ids,
         pad_id=facts.pad_id,
