@@ -95,6 +95,22 @@ class Full:
 
 
 @dataclass(frozen=True)
+class Shifted:
+    """Column i reads `begin` and the tokens before it; N = L.  Autoregressive models look like this."""
+
+    begin: int
+    """The id that stands before a text."""
+
+    def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
+        columns = x_t.shape[1]
+        before = torch.cat([torch.full_like(x_t[:, :1], self.begin), x_t[:, :-1]], 1)
+        return Inputs(before, torch.arange(columns, device=x_t.device), Attend(columns, columns, causal))
+
+    def extract(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+@dataclass(frozen=True)
 class BlockCausal:
     """A column sees its own block and all blocks before it; N = L.  Sequences decoded block by block look like this."""
 

@@ -32,13 +32,26 @@ def generate(
 
       mezzotint generate "Name three fruits" --mode diffusion --rule threshold --level 0.7
 
+      mezzotint generate "the cat ___ on the mat" --model runs/mdlm-small
+
       git diff | mezzotint generate - --system "Summarise this change in one sentence" --json
 
     The answer goes to stdout, the closing line of numbers to stderr.
 
     The prompt becomes one message of a chat, and <|im_start|> and the like
     are plain text in it.
+
+    A model that `mezzotint train` made from scratch continues the prompt, or
+    fills its holes, written as underscores.
     """
+    from mezzotint.cli.runs import folder_of
+
+    if (folder := folder_of(settings.model)) is not None:
+        from mezzotint.cli.scratch import write
+
+        text = _prompt(prompt, may_be_empty=True)
+        write(folder, text, settings, steps=settings.steps or 32, as_json=as_json, live=live)
+        return
     text = _prompt(prompt)
     messages: list[dict[str, str]] | str = text
     if settings.system is not None:
@@ -78,12 +91,12 @@ def decode_utf8(data: bytes, what: str) -> str:
         ) from None
 
 
-def _prompt(argument: str) -> str:
+def _prompt(argument: str, *, may_be_empty: bool = False) -> str:
     if argument == "-":
         text = decode_utf8(sys.stdin.buffer.read(), "stdin").removesuffix("\n") if sys.stdin else ""
     else:
         # bytes of an argument that are no UTF-8 arrive as lone surrogates
         text = decode_utf8(argument.encode("utf-8", "surrogateescape"), "the prompt")
-    if not text.strip():
+    if not text.strip() and not may_be_empty:
         raise RequestError("the prompt is empty: give some text, or - to read it from stdin")
     return text

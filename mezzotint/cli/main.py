@@ -23,6 +23,7 @@ VERBS = {
     "train": "mezzotint.cli.train:train",
     "recipes": "mezzotint.cli.train:recipes",
     "bench": "mezzotint.cli.bench:bench",
+    "data": "mezzotint.cli.data:app",
 }
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
+from mezzotint.cli.runs import folder_of
 from mezzotint.errors import ConfigError, RequestError
 
 MODES = ("verify", "ar", "diffusion")
@@ -80,8 +81,8 @@ class Settings:
         int | None,
         typer.Option(
             metavar="N",
-            help="Most denoising steps per block (threshold: 1, else as many as it takes); what is open then is left to "
-            "the next block.",
+            help="Most denoising steps per block (threshold: 1, else as needed), what is then open is left to the "
+            "next one; steps of the whole text for a model from scratch (32).",
             rich_help_panel=_DIFFUSION,
         ),
     ] = None
@@ -91,9 +92,9 @@ class Settings:
             "--correct/--no-correct", help="Let later steps take back doubtful tokens.", rich_help_panel=_DIFFUSION
         ),
     ] = None
-    model: Annotated[str, typer.Option(metavar="NAME", help="A name from `mezzotint models`, a folder or a .gguf.")] = (
-        DEFAULT_MODEL
-    )
+    model: Annotated[
+        str, typer.Option(metavar="NAME", help="A name from `mezzotint models`, a folder, a .gguf or a run.")
+    ] = DEFAULT_MODEL
     backend: Annotated[str, typer.Option(metavar="|".join(BACKENDS), help="auto takes the fastest there is.")] = "auto"
     threads: Annotated[int | None, typer.Option(metavar="N", help="Processor cores to use (all).")] = None
 
@@ -111,7 +112,8 @@ class Settings:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
-        self._check_diffusion()
+        if folder_of(self.model) is None:
+            self._check_diffusion()
 
     def writing(self) -> dict[str, Any]:
         """The keyword arguments of `Model.generate` and `Model.stream`."""

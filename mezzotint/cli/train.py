@@ -23,9 +23,9 @@ def train(
 
     Examples:
 
-      mezzotint train mdlm-text --set data.path=my.txt
+      mezzotint train mdlm-small --set data=my.txt
 
-      mezzotint train mdlm-text --set data.path=my.txt --set train.max_minutes=10 --out runs/mine
+      mezzotint train mdlm-small --set data=my.txt --set train.max_minutes=10 --out runs/mine
 
       mezzotint train runs/mine --resume
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,6 +58,10 @@ class Characters:
         """The text of ids; undecided columns show as an underscore."""
         return "".join(self.symbols[i] if i < len(self.symbols) else "_" for i in ids)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file beside the weights."""
+        return {"kind": "characters", "symbols": "".join(self.symbols)}
+
 
 @dataclass(frozen=True)
 class Windows:
@@ -71,6 +76,25 @@ class Windows:
         noise = uniform(seed, step, np.arange(self.rows), 0)
         starts = (noise * (len(self.ids) - self.length + 1)).astype(np.int64)
         tokens = torch.from_numpy(self.ids[starts[:, None] + np.arange(self.length)])
+        return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A text from its beginning, cut into windows that do not overlap; what is left at the end is not shown."""
+
+    ids: np.ndarray
+    length: int
+    rows: int
+
+    def __len__(self) -> int:
+        """Number of whole batches of `rows` windows."""
+        return len(self.ids) // (self.length * self.rows)
+
+    def batch(self, number: int) -> Batch:
+        """The windows `number * rows` to `(number + 1) * rows`."""
+        start = number * self.rows * self.length
+        tokens = torch.from_numpy(self.ids[start : start + self.rows * self.length].reshape(self.rows, self.length))
         return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mezzotint.decode.grid import Update
 from mezzotint.decode.rule import Rule
+from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
 from mezzotint.processes.base import Process
 
@@ -24,6 +25,10 @@ class Family:
     """One step of the sampler on its own, (raw, x_t, t, s, rng) -> x_s, where the rule walks a grid of times."""
     bound: Objective | None = None
     """The bound on -log p in nats per token, where the training loss is another one."""
+    reading: Layout = Full()  # noqa: RUF009 - frozen and without state
+    """How the network reads a canvas that is being written."""
+    block: int | None = None
+    """Columns that are written together, at multiples of this; None: all of them."""
 
 
 def log_p(raw: Tensor, never: int | None = None) -> Tensor:

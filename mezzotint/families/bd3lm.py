@@ -13,6 +13,7 @@ Checked   tests/parity/test_bd3lm.py: the published code's mask, logits, losses,
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -27,8 +28,8 @@ from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.rule import Rule
 from mezzotint.families.base import Family
 from mezzotint.families.mdlm import mdlm, subs
-from mezzotint.layouts import NoisyThenClean
-from mezzotint.objectives.clipping import variance
+from mezzotint.layouts import BlockCausal, NoisyThenClean
+from mezzotint.objectives.clipping import RANGES, Range, variance
 from mezzotint.objectives.masked import Weight, even
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
@@ -36,13 +37,6 @@ from mezzotint.processes.resampled import Resampled, fits
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule
 
-Range = tuple[float, float]
-RANGES: tuple[Range, ...] = tuple(
-    (max(start / 20, 1e-3), min((start + width) / 20, 1.0))
-    for width in (10, 12, 14, 16, 18)
-    for start in range(20 - width + 1)
-)
-"""The clip ranges that `best` is usually given: widths 0.5 to 0.9 at every 0.05."""
 _PICK = 5
 
 
@@ -68,10 +62,11 @@ class BD3LM:
         process = Absorbing(vocab, mask_id, self.schedule)
         rule = hitting(process, self.nucleus) if self.first_hitting else backwards(process, self.nucleus)
         bound = bd3lm(process, self.block).objective
+        made = Family(process, bound, rule, reading=BlockCausal(self.block), block=self.block)
         if self.clip is None and self.weights == "bound":
-            return Family(process, bound, rule)
+            return made
         weight = even if self.weights == "even" else None
-        return Family(process, bd3lm(process, self.block, self.clip, weight).objective, rule, bound=bound)
+        return replace(made, objective=bd3lm(process, self.block, self.clip, weight).objective, bound=bound)
 
 
 def bd3lm(process: Absorbing, block: int, clip: Range | None = None, weight: Weight | None = None) -> Family:

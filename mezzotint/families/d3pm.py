@@ -86,7 +86,7 @@ class Hybrid:
         return self.step(raw, x_0, x_t, t) + self.weight * self.cross_entropy(raw, x_0)
 
     def step(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-            return torch.where(t * self.process.chain.steps < 1.5, self.end(raw, x_0, x_t, t), self.kl(raw, x_0, x_t, t))
+        return torch.where(t * self.process.chain.steps < 1.5, self.end(raw, x_0, x_t, t), self.kl(raw, x_0, x_t, t))
 
     def kl(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t))."""

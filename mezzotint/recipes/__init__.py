@@ -42,7 +42,13 @@ class Entry:
 RECIPES = {
     "smollm2-hybrid": Entry("hybrid:smollm2_hybrid", "the default model's diffusion adapter, on two CPU cores"),
     "smollm2-hybrid-gpu": Entry("hybrid:smollm2_hybrid_gpu", "the same on one large GPU: longer drafts, more answers"),
-    "mdlm-text": Entry("mdlm_text:mdlm_text", "masked diffusion from scratch on a text file of yours, by characters"),
+    "mdlm-small": Entry("small:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
+    "bd3lm-small": Entry("small:bd3lm", "the same, block by block"),
+    "d3pm-absorbing-small": Entry("small:d3pm_absorbing", "D3PM into masks"),
+    "d3pm-uniform-small": Entry("small:d3pm_uniform", "D3PM among all tokens"),
+    "flow-mask-small": Entry("small:flow_mask", "discrete flow matching from masks"),
+    "flow-uniform-small": Entry("small:flow_uniform", "discrete flow matching from random tokens"),
+    "ar-small": Entry("small:ar", "the autoregressive baseline of all of these"),
 }
 
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n"
-SMALL = ["-s", "network.width=16", "-s", "network.layers=1", "-s", "network.heads=2", "-s", "data.length=16"]
-QUICK = [*SMALL, "-s", "data.rows=4", "-s", "sample_steps=4", "-s", "train.max_minutes=null"]
+SMALL = ["-s", "network.width=16", "-s", "network.layers=1", "-s", "network.heads=2", "-s", "length=16"]
+QUICK = [*SMALL, "-s", "rows=4", "-s", "sample_steps=4", "-s", "train.max_minutes=null"]
 
 
 def command(*arguments):
@@ -38,18 +38,18 @@ def test_help_loads_nothing_heavy():
 
 def test_version_and_recipes_answer():
     assert mezzotint("--version").stdout.startswith("mezzotint ")
-    assert "mdlm-text" in json.loads(mezzotint("recipes", "--json").stdout)
-    assert "mdlm-text" in mezzotint("recipes").stdout
+    assert "mdlm-small" in json.loads(mezzotint("recipes", "--json").stdout)
+    assert "mdlm-small" in mezzotint("recipes").stdout
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["train", "nope"], "no recipe is called 'nope'"),
-        (["train", "mdlm-text"], "--set data.path=my.txt"),
-        (["train", "mdlm-text", "-s", "data.path=missing.txt"], "cannot read the text missing.txt"),
-        (["train", "mdlm-text", "-s", "train.steps=0"], "train.steps: Input should be greater than 0"),
-        (["train", "mdlm-text", "-s", "steps"], "write it as path=value"),
+        (["train", "mdlm-small"], "--set data=my.txt"),
+        (["train", "mdlm-small", "-s", "data=missing.txt"], "cannot read the text missing.txt"),
+        (["train", "mdlm-small", "-s", "train.steps=0"], "train.steps: Input should be greater than 0"),
+        (["train", "mdlm-small", "-s", "steps"], "write it as path=value"),
         (["train"], "Missing argument"),
         (["paint"], "No such command"),
     ],
@@ -64,14 +64,14 @@ def test_mistakes_are_a_sentence_and_exit_code_2(arguments, message, tmp_path):
 
 def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):
     out = tmp_path / "run"
-    arguments = ["train", "mdlm-text", "-s", f"data.path={text}", *QUICK, "-s", "train.steps=6", "--out", str(out)]
+    arguments = ["train", "mdlm-small", "-s", f"data={text}", *QUICK, "-s", "train.steps=6", "--out", str(out)]
     result = mezzotint(*arguments, "--json")
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["steps"] == 6
     assert "sample 1" in result.stderr
     record = json.loads((out / "run.json").read_text())
-    assert record["recipe"] == "mdlm-text"
-    assert record["config"]["data"]["path"] == str(text)
+    assert record["recipe"] == "mdlm-small"
+    assert record["config"]["data"] == str(text)
     assert {"command", "git", "machine", "torch", "version"} <= record["sessions"][0].keys()
     assert (out / "export" / "model.safetensors").exists()
 
@@ -85,7 +85,7 @@ def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):
 
 def test_an_interrupt_saves_and_says_how_to_go_on(text, tmp_path):
     out = tmp_path / "run"
-    endless = ["train", "mdlm-text", "-s", f"data.path={text}", *QUICK, "-s", "train.steps=1000000"]
+    endless = ["train", "mdlm-small", "-s", f"data={text}", *QUICK, "-s", "train.steps=1000000"]
     process = subprocess.Popen(command(*endless, "--out", str(out)), stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:

@@ -18,10 +18,10 @@ def test_recipes_survive_run_json(name, tmp_path):
 
 
 def test_a_misspelt_recipe_is_guessed():
-    with pytest.raises(ConfigError, match="did you mean mdlm-text"):
-        load("mdlm-txt")
+    with pytest.raises(ConfigError, match="did you mean mdlm-small"):
+        load("mdlm-smal")
 
 
 def test_edits_of_a_recipe_are_checked():
-    with pytest.raises(ConfigError, match=r"train\.optim\.adamw\.lr: Input should be greater than 0"):
-        load("mdlm-text", ["train.optim.lr=0"])
+    with pytest.raises(ConfigError, match=r"train\.optim\.muon\.lr: Input should be greater than 0"):
+        load("mdlm-small", ["train.optim.lr=0"])

@@ -1,0 +1,170 @@
+"""A model trained from scratch on one text: a network, its family and its vocabulary, on disk and at work."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mezzotint.batch import Batch
+from mezzotint.config import config, from_dict, to_dict
+from mezzotint.data.corpus import Vocabulary, vocabulary_of
+from mezzotint.decode.canvas import Canvas, Step, infill
+from mezzotint.decode.loop import decode
+from mezzotint.decode.plan import Blocks, multiples
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.errors import CheckpointError, MezzotintError, RequestError
+from mezzotint.families import AnyFamily
+from mezzotint.families.base import Family
+from mezzotint.objectives.base import Objective
+from mezzotint.rng import Rng
+
+HOLE = "_"
+"""Stands for a column to be written, in prompts and in texts that are not finished."""
+
+
+@config
+class Shape:
+    """What is needed to build a model again."""
+
+    network: TransformerConfig
+    family: AnyFamily
+    length: int
+    """Columns of the texts that it was trained on, the longest it writes."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The model."""
+
+    shape: Shape
+    vocabulary: Vocabulary
+    network: nn.Module
+    family: Family
+
+    @classmethod
+    def fresh(cls, shape: Shape, vocabulary: Vocabulary) -> "Scratch":
+        """A model that knows nothing yet; torch's seed decides its weights."""
+        family = shape.family.build(vocabulary.vocab, vocabulary.mask_id)
+        return cls(shape, vocabulary, shape.network.build(vocabulary.vocab), family)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Scratch":
+        """What `save` wrote.
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or of another shape.
+        """
+        try:
+            record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            model = cls.fresh(from_dict(Shape, record["shape"]), vocabulary_of(record["vocabulary"]))
+            model.network.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, MezzotintError) as error:
+            problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise CheckpointError(f"cannot read the model in {folder}: {problem}") from None
+        return cls(model.shape, model.vocabulary, model.network.eval(), model.family)
+
+    def save(self, folder: Path, weights: nn.Module | None = None) -> None:
+        """Write weights, those of `weights` where they are kept apart, and all that is needed to load them."""
+        state = (weights or self.network).state_dict()
+        save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
+        record = {"kind": "scratch", "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
+        (folder / "config.json").write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+
+    @torch.no_grad()
+    def decode(self, canvas: Canvas, steps: int) -> Iterator[Canvas]:
+        """The canvas after each step of the family's own sampler; `steps` are shared out where there are blocks."""
+        family, width = self.family, canvas.tokens.shape[1]
+        size = family.block or width
+        blocks = -(-width // size)
+        plan = Blocks(size, max(1, round(steps / blocks)), place=multiples)
+        return decode(canvas, self._read, family.rule, plan)
+
+    def _read(self, canvas: Canvas, step: Step) -> Tensor:
+        inputs = self.family.reading.arrange(canvas.tokens, canvas.tokens)
+        raw = self.family.reading.extract(self.network(inputs, step.t))
+        return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
+
+    def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:
+        """A canvas of nothing but noise."""
+        return self.canvas([[None] * (length or self.shape.length)] * rows, seed)
+
+    def canvas(self, rows: Sequence[Sequence[int | None]], seed: int = 0) -> Canvas:
+        """Tokens given, and None where one is to be written."""
+        return infill(rows, self.family.process.prior, [seed + row for row in range(len(rows))])
+
+    def prompt(self, text: str, new: int | None) -> list[int | None]:
+        """Columns of a prompt with holes, followed by `new` open ones, or as many as fit where there is no hole.
+
+        Raises:
+            RequestError: a prompt that is too long, or asks for nothing.
+            VocabularyError: a character that the model has never seen.
+        """
+        columns: list[int | None] = []
+        for number, piece in enumerate(text.split(HOLE)):
+            columns += ([None] if number else []) + self.vocabulary.encode(piece).tolist()
+        free = self.shape.length - len(columns)
+        if new is None:
+            new = 0 if None in columns else free
+        if new > free or free < 0:
+            raise RequestError(
+                f"the prompt has {len(columns)} tokens and {new} more are asked for: this model writes at most "
+                f"{self.shape.length} altogether"
+            )
+        columns += [None] * new
+        size = self.family.block or 1
+        columns += [None] * (-len(columns) % size)
+        if None not in columns:
+            raise RequestError(f"there is nothing to write: leave a hole ({HOLE}) in the text or ask for more tokens")
+        return columns
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Nats per token with their standard error over windows."""
+
+    nats: float
+    error: float
+    tokens: int
+
+    def bits(self, tokens_per_character: float) -> tuple[float, float]:
+        """Bits per character, and their standard error."""
+        scale = tokens_per_character / math.log(2)
+        return self.nats * scale, self.error * scale
+
+
+@torch.no_grad()
+def measure(
+    network: nn.Module, objective: Objective, batches: Sequence[Batch], draws: int = 1, seed: int = 0
+) -> Measured:
+    """A bound, or an exact likelihood, over windows; each window's noise is drawn `draws` times, always the same."""
+    network.eval()
+    device = next(network.parameters()).device
+    means: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        batch = Batch(batch.tokens.to(device), batch.target.to(device))
+        found = []
+        for k in range(draws):
+            loss = objective(network, batch, Rng(seed, number * draws + k))
+            assert loss.per_token is not None
+            found.append(loss.per_token.double().sum(-1) / batch.target.sum(-1))
+        means.append(torch.stack(found).mean(0).cpu())
+    windows = torch.cat(means)
+    error = float(windows.std() / len(windows) ** 0.5) if len(windows) > 1 else math.nan
+    return Measured(float(windows.mean()), error, sum(int(batch.target.sum()) for batch in batches))
+
+
+def objective_of(family: Family) -> Objective:
+    """What measures a family: its bound, or the loss where that is one."""
+    return family.bound or family.objective
+
+
+def facts(model: Scratch) -> dict[str, Any]:
+    """The family's name and the network's size, for records."""
+    return {"family": model.shape.family.kind, "parameters": sum(p.numel() for p in model.network.parameters())}

@@ -1,0 +1,65 @@
+"""The autoregressive model on the diffusion families' trunk, trainer and evaluation: the baseline of every table.
+
+Loss      -log p(x_i | x_1 .. x_{i-1}), exact; [MASK], which text never holds, stands before the first token
+Network   causal, told no time
+Sampler   left to right, one column at a time, a draw from p
+Checked   tests/families/test_ar.py
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from mezzotint.batch import Batch
+from mezzotint.config import config
+from mezzotint.decode.propose import Draw
+from mezzotint.decode.rule import Unmask
+from mezzotint.decode.shapers import Ban
+from mezzotint.families.base import Family
+from mezzotint.layouts import Shifted
+from mezzotint.objectives.base import Loss
+from mezzotint.objectives.scoring import Split, cross_entropy
+from mezzotint.processes.absorbing import Absorbing
+from mezzotint.rng import Rng
+from mezzotint.schedules import Linear
+
+
+@config
+class AR:
+    """One token after another."""
+
+    kind: Literal["ar"] = "ar"
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids, [MASK] included."""
+        layout = Shifted(mask_id)
+        rule = Unmask(Draw(), shapers=(Ban(torch.arange(vocab) == mask_id),))
+        process = Absorbing(vocab, mask_id, Linear())
+        return Family(process, LeftToRight(layout), rule, reading=layout, block=1)
+
+
+@dataclass(frozen=True)
+class LeftToRight:
+    """Cross-entropy of every target token given those before it; nothing is drawn."""
+
+    layout: Shifted
+
+    def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
+        """The mean over target tokens."""
+        x_0, wanted = batch.tokens, batch.target
+        count, inputs = wanted.sum(), self.layout.arrange(x_0, x_0)
+        if isinstance(denoiser, Split):
+            h = denoiser.hidden_at(inputs, None, wanted.flatten().nonzero()[:, 0])
+            share = torch.ones(h.shape[0], device=h.device) / count.clamp_min(1)
+            total, nats = cross_entropy(h, denoiser.head, x_0[wanted], share, self.layout.begin)
+            per_token = torch.zeros(wanted.shape, dtype=nats.dtype, device=nats.device).masked_scatter(wanted, nats)
+            return Loss(total, count, per_token)
+        nats = torch.where(wanted, self.nats(denoiser(inputs, None), x_0), 0.0)
+        return Loss(nats.sum() / count.clamp_min(1), count, nats)
+
+    def nats(self, raw: Tensor, x_0: Tensor) -> Tensor:
+        """Float[B, L]: -log p(x_i | x_1 .. x_{i-1})."""
+        raw = raw.float().index_fill(-1, torch.tensor(self.layout.begin, device=raw.device), -torch.inf)
+        return -raw.log_softmax(-1).gather(-1, x_0[..., None])[..., 0]

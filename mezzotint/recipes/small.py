@@ -1,0 +1,134 @@
+"""Small models from scratch on a user's text or a corpus: one record for every family, so that they compare.
+
+Muon on the matrices, and many steps of few windows, teach a small network more in two minutes than any rate of AdamW
+(measured while these settings were chosen; docs/league.md has the figures of the whole league).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from mezzotint.config import config
+from mezzotint.data.characters import Pages, Windows
+from mezzotint.data.corpus import Corpus, find
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.errors import ConfigError
+from mezzotint.evaluate.scratch import Scratch, Shape, measure, objective_of
+from mezzotint.families import AR, BD3LM, D3PM, MDLM, AnyFamily, FlowMatching
+from mezzotint.train.optim import Orthogonal
+from mezzotint.train.task import Task, Train
+
+
+@config
+class Small:
+    """The whole run."""
+
+    data: str = ""
+    """A UTF-8 text file, read by characters, or a corpus that `mezzotint data build` made; required."""
+    length: int = Field(default=64, gt=1)
+    """Tokens per training window, and of the longest text that the model writes."""
+    rows: int = Field(default=8, gt=0)
+    """Windows per micro-batch."""
+    network: TransformerConfig
+    family: AnyFamily
+    samples: int = Field(default=2, ge=0)
+    """Texts written at every evaluation."""
+    sample_steps: int = Field(default=32, gt=0)
+    """Denoising steps per text."""
+    windows: int = Field(default=192, gt=1)
+    """Held-out windows of an evaluation."""
+    train: Train
+
+    def build(self) -> Task:
+        """Read the text and make a fresh network.
+
+        Raises:
+            ConfigError: no text, or one that is missing, not UTF-8 or too short.
+        """
+        if not self.data:
+            raise ConfigError("this recipe learns from a text of yours: pass --set data=my.txt")
+        corpus = find(self.data, self.length)
+        torch.manual_seed(self.train.seed)
+        model = Scratch.fresh(Shape(network=self.network, family=self.family, length=self.length), corpus.vocabulary)
+        judge = _Judge(self, model, corpus)
+        data = Windows(corpus.train.ids, self.length, self.rows)
+        return Task(model.network, model.family.objective, data, judge.evaluate, judge.export)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    recipe: Small
+    model: Scratch
+    corpus: Corpus
+
+    def evaluate(self, network: nn.Module) -> dict[str, float | str]:
+        """Bits per character of held-out text, always with the same noise, and some samples."""
+        held, length = self.corpus.valid.ids, self.recipe.length
+        rows = min(16, len(held) // length)
+        pages = Pages(held, length, rows)
+        batches = [pages.batch(number) for number in range(max(1, min(len(pages), self.recipe.windows // rows)))]
+        found = measure(network, objective_of(self.model.family), batches)
+        bits, error = found.bits(self.corpus.valid.ratio)
+        results: dict[str, float | str] = {"bits_per_character": bits, "standard_error": error}
+        for index, text in enumerate(self.write(network)):
+            results[f"sample {index + 1}"] = text
+        return results
+
+    def write(self, network: nn.Module) -> list[str]:
+        """Texts of one window's length, from nothing."""
+        if not self.recipe.samples:
+            return []
+        model = Scratch(self.model.shape, self.model.vocabulary, network, self.model.family)
+        *_, canvas = model.decode(model.blank(self.recipe.samples), self.recipe.sample_steps)
+        return [self.model.vocabulary.decode(row) for row in canvas.tokens.tolist()]
+
+    def export(self, network: nn.Module, folder: Path) -> None:
+        """The model as `mezzotint generate --model` reads it."""
+        self.model.save(folder, network)
+
+
+def small(family: AnyFamily, *, timed: bool = False) -> Small:
+    """Two minutes on a CPU core for a family."""
+    train = Train(
+        steps=None, max_minutes=2.0, eval_every=400, optim=Orthogonal(lr=0.02, vectors=0.1), ema=0.99, save_minutes=None
+    )
+    network = TransformerConfig(width=96, layers=3, heads=4, timed=timed)
+    return Small(network=network, family=family, train=train)
+
+
+def ar() -> Small:
+    """Autoregressive: the baseline."""
+    return small(AR())
+
+
+def mdlm() -> Small:
+    """MDLM on plain cross-entropy; family.weights=bound trains on the bound itself."""
+    return small(MDLM(weights="even"))
+
+
+def bd3lm() -> Small:
+    """Block diffusion, eight tokens at a time."""
+    return small(BD3LM(block=8, weights="even"))
+
+
+def d3pm_absorbing() -> Small:
+    """D3PM into [MASK], in 64 steps."""
+    return small(D3PM(steps=64, weight=1.0), timed=True)
+
+
+def d3pm_uniform() -> Small:
+    """D3PM among all tokens, in 64 steps."""
+    return small(D3PM(transition="uniform", table="cosine", steps=64, weight=1.0), timed=True)
+
+
+def flow_mask() -> Small:
+    """Discrete flow matching from masks."""
+    return small(FlowMatching(loss="cross-entropy"), timed=True)
+
+
+def flow_uniform() -> Small:
+    """Discrete flow matching from random tokens."""
+    return small(FlowMatching(source="uniform", loss="cross-entropy"), timed=True)
