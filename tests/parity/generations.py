@@ -3,13 +3,14 @@
 import torch
 
 from mezzotint.decode.generate import Decoding, Run
+from mezzotint.denoisers.facts import Overrides
 from mezzotint.denoisers.published import open_published
 from mezzotint.engine.published import model_of
 
 
-def opened(golden):
-    """The folder's network, ready to be decoded."""
-    return model_of(open_published(golden.folder))
+def opened(golden, **known):
+    """The folder's network, ready to be decoded; `known` is what its checkpoint does not say."""
+    return model_of(open_published(golden.folder, given=Overrides(**known)))
 
 
 def cases_of(golden, pattern=""):
