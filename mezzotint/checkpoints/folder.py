@@ -51,6 +51,8 @@ class SafeTensor:
     shape: tuple[int, ...]
     dtype: str
     start: int
+    size: int
+    """Bytes."""
 
     def read(self) -> np.ndarray:
         if self.dtype.upper() not in STORED:
@@ -105,7 +107,10 @@ def read_safetensors(path: Path) -> dict[str, SafeTensor]:
             raise CheckpointError(
                 f"{path} is damaged: {key} has shape {shape} and {stop - start} bytes: fetch it again"
             )
-    return {key: SafeTensor(path, data, shape, dtype, base + start) for key, (dtype, shape, start, _) in rows.items()}
+    return {
+        key: SafeTensor(path, data, shape, dtype, base + start, stop - start)
+        for key, (dtype, shape, start, stop) in rows.items()
+    }
 
 
 def _tensors(path: Path) -> dict[str, SafeTensor]:
@@ -118,7 +123,8 @@ def _tensors(path: Path) -> dict[str, SafeTensor]:
                 )
             raise CheckpointError(f"{path} has neither {WEIGHTS} nor {INDEX}: pass a folder that holds a whole model")
         return read_safetensors(path / WEIGHTS)
-    placed = _json(path / INDEX).get("weight_map")
+    index = _json(path / INDEX)
+    placed = index.get("weight_map")
     if not isinstance(placed, dict):
         raise CheckpointError(f"{path / INDEX} has no weight_map: fetch it again")
     shards = {shard: read_safetensors(path / Path(shard).name) for shard in sorted(set(placed.values()))}
@@ -131,6 +137,10 @@ def _tensors(path: Path) -> dict[str, SafeTensor]:
         for key in held:
             if placed.get(key) != shard:
                 raise CheckpointError(f"{path / shard} holds {key}, which {INDEX} does not place there: fetch it again")
+    promised = (index.get("metadata") or {}).get("total_size")
+    held = sum(tensor.size for tensor in tensors.values())
+    if promised is not None and promised != held:
+        raise CheckpointError(f"{path / INDEX} promises {promised} bytes and the shards hold {held}: fetch it again")
     return tensors
 
 

@@ -108,6 +108,7 @@ FAMILIES: dict[str, Known] = {
     ),
     "wedlm": Known("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
     "rnd1": Known("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
+    "diffcoder": Known("Stable-DiffCoder", _S.llama, block_causal, mask=5, block=4, plain_mask=True),
     "open_dcoder": Known("Open-dCoder", _S.llama, full, shift=True),
     "diffusion_gemma": Known(
         "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"

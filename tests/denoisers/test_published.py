@@ -1,0 +1,346 @@
+"""What a published checkpoint must be to open: every stored number used once, and one sentence for what is wrong."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from mezzotint.checkpoints.folder import open_published as open_folder
+from mezzotint.denoisers.facts import Overrides, read_facts
+from mezzotint.denoisers.known import FAMILIES, family_of
+from mezzotint.denoisers.published import open_published
+from mezzotint.denoisers.weights import Form
+from mezzotint.errors import CheckpointError, ConfigError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+GIVEN = {
+    "llada2_moe": Overrides(mask_id=156),
+    "diffullama": Overrides(family="diffullama", mask_id=81),
+}
+MODELS = {
+    "llada_dense": "llada",
+    "llada_gqa_tied": "llada",
+    "mmada_t2i": "mmada",
+    "llada_moe": "llada_moe",
+    "llada2_moe": "llada2",
+    "dream": "dream",
+    "diffullama": "diffullama",
+    "diffugpt": "diffugpt",
+    "sdar": "sdar",
+    "sdar_moe": "sdar",
+    "wedlm": "wedlm",
+    "rnd1": "rnd1",
+    "diffusion_gemma_moe": "diffusion_gemma",
+}
+
+
+@pytest.fixture
+def folder(request, tmp_path):
+    """A copy that a test may damage."""
+    return Path(shutil.copytree(GOLDEN / request.param, tmp_path / request.param))
+
+
+def opened(path, form=None):
+    return open_published(path, form or Form(), GIVEN.get(path.name, Overrides()))
+
+
+def rewritten(path, change):
+    """Apply `change` to the stored tensors."""
+    tensors = load_file(path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, path / "model.safetensors")
+
+
+def set_field(path, **fields):
+    config = json.loads((path / "config.json").read_text())
+    (path / "config.json").write_text(json.dumps(config | fields))
+
+
+def a_matrix(path):
+    """A matrix inside the last layer."""
+    tensors = load_file(path / "model.safetensors")
+    return max(name for name, x in tensors.items() if x.dim() == 2 and ".1." in name and "encoder" not in name)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_number_is_used_and_the_family_is_told(name):
+    model = opened(GOLDEN / name)
+    assert model.family == MODELS[name]
+    stored = open_folder(GOLDEN / name, name)
+    unread = read_facts(stored, GIVEN.get(name, Overrides())).unread
+    used = sum(p.numel() for p in model.network.parameters())
+    assert used == sum(
+        load_file(GOLDEN / name / "model.safetensors")[key].numel() for key in stored.names() if key not in unread
+    )
+    assert not any(p.is_meta for p in model.network.parameters())
+
+
+@pytest.mark.parametrize("folder", MODELS, indirect=True)
+def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(folder):
+    key = a_matrix(folder)
+    whole = (folder / "model.safetensors").read_bytes()
+    for change, sentence in [
+        (lambda tensors: tensors.pop(key), f"lacks the tensor {key}"),
+        (lambda tensors: tensors.update({"model.stray.weight": torch.zeros(3)}), r"no place for, such as model\.stray"),
+        (
+            lambda tensors: tensors.update({key: tensors[key][:, 1:].contiguous()}),
+            f"model.safetensors.*{key} has shape",
+        ),
+    ]:
+        (folder / "model.safetensors").write_bytes(whole)
+        rewritten(folder, change)
+        with pytest.raises(CheckpointError, match=sentence):
+            opened(folder)
+    (folder / "model.safetensors").write_bytes(whole[:-5])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is truncated: .* ends at byte"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "field", "value"),
+    [
+        ("llada_dense", "alibi", True),
+        ("llada_dense", "activation_type", "gelu"),
+        ("llada_dense", "scale_logits", True),
+        ("dream", "rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+        ("dream", "hidden_act", "gelu"),
+        ("sdar", "use_sliding_window", True),
+        ("sdar_moe", "decoder_sparse_step", 2),
+        ("llada_moe", "moe_router_score_function", "sigmoid"),
+        ("llada2_moe", "score_function", "softmax"),
+        ("diffugpt", "activation_function", "relu"),
+        ("diffusion_gemma_moe", "tie_word_embeddings", False),
+    ],
+    indirect=["folder"],
+)
+def test_a_setting_that_is_not_computed_is_named(folder, field, value):
+    set_field(folder, **{field: value})
+    with pytest.raises(CheckpointError, match=rf"config\.json sets {field} to"):
+        opened(folder)
+
+
+@pytest.mark.parametrize(
+    ("folder", "field"), [("dream", "hidden_size"), ("llada_dense", "d_model")], indirect=["folder"]
+)
+def test_a_missing_setting_is_named(folder, field):
+    set_field(folder, **{field: None})
+    with pytest.raises(CheckpointError, match=rf"config\.json lacks {field}"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("folder", ["sdar"], indirect=True)
+def test_code_and_pickles_are_refused(folder):
+    auto_map = {"AutoModel": "modeling_sdar.SDAR"}
+    set_field(folder, auto_map=auto_map)
+    assert opened(folder).family == "sdar"  # known: its code is not needed, and not run
+    set_field(folder, model_type="mystery", auto_map=auto_map)
+    with pytest.raises(CheckpointError, match=r"config\.json has model_type 'mystery'.*auto_map"):
+        opened(folder)
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("folder", ["llada_dense"], indirect=True)
+def test_shards_and_their_index(folder):
+    tensors = load_file(folder / "model.safetensors")
+    want = opened(folder).network(torch.arange(8)[None])
+    names = sorted(tensors)
+    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
+    for file, inside in parts.items():
+        save_file({name: tensors[name] for name in inside}, folder / file)
+    (folder / "model.safetensors").unlink()
+    placed = {name: file for file, inside in parts.items() for name in inside}
+    size = sum(x.numel() * 4 for x in tensors.values())
+
+    def index(size, placed):
+        document = {"metadata": {"total_size": size}, "weight_map": placed}
+        (folder / "model.safetensors.index.json").write_text(json.dumps(document))
+
+    index(size, placed)
+    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
+    index(size + 1, placed)
+    with pytest.raises(CheckpointError, match=r"index\.json promises"):
+        opened(folder)
+    index(size, {name: file for name, file in placed.items() if name != names[0]})
+    with pytest.raises(CheckpointError, match=f"00001-of-00002.safetensors holds {names[0]}"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("folder", ["llada_gqa_tied"], indirect=True)
+def test_a_tied_head_may_be_stored_twice_if_it_is_the_same(folder):
+    embed, head = "model.transformer.wte.weight", "model.transformer.ff_out.weight"
+    rewritten(folder, lambda tensors: tensors.update({head: tensors[embed].clone()}))
+    network = opened(folder).network
+    assert network.decoder.head.weight is network.decoder.embed.weight
+    rewritten(folder, lambda tensors: tensors[head].add_(1))
+    with pytest.raises(CheckpointError, match=f"{head} although the configuration ties it"):
+        opened(folder)
+    set_field(folder, weight_tying=False)
+    assert opened(folder).network.decoder.head.weight is not network.decoder.embed.weight
+
+
+@pytest.mark.parametrize("folder", ["llada_dense"], indirect=True)
+def test_names_without_the_leading_model_are_the_same(folder):
+    want = opened(folder).network(torch.arange(8)[None])
+    rewritten(
+        folder,
+        lambda tensors: [tensors.update({key.removeprefix("model."): tensors.pop(key)}) for key in list(tensors)],
+    )
+    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
+
+
+def joined(tensors, prefix, count):
+    gates, ups, downs = (
+        torch.stack([tensors.pop(f"{prefix}experts.{one}.{part}_proj.weight") for one in range(count)])
+        for part in ("gate", "up", "down")
+    )
+    return gates, ups, downs
+
+
+def as_transformers(tensors, prefix, count):
+    gates, ups, downs = joined(tensors, prefix, count)
+    tensors |= {f"{prefix}experts.gate_up_proj": torch.cat([gates, ups], 1), f"{prefix}experts.down_proj": downs}
+
+
+def as_dfactory(tensors, prefix, count):
+    for part, stack in zip(("gate", "up", "down"), joined(tensors, prefix, count), strict=True):
+        tensors[f"{prefix}experts.{part}_proj"] = stack
+
+
+def as_dinfer(tensors, prefix, count):
+    gates, ups, downs = joined(tensors, prefix, count)
+    tensors |= {f"{prefix}w1": torch.cat([gates, ups], 1), f"{prefix}w2": downs}
+
+
+@pytest.mark.parametrize("folder", ["sdar_moe", "llada_moe", "llada2_moe"], indirect=True)
+@pytest.mark.parametrize("store", [as_transformers, as_dfactory, as_dinfer])
+def test_experts_may_be_stored_in_stacks(folder, store):
+    want = opened(folder).network(torch.arange(8)[None])
+    config = json.loads((folder / "config.json").read_text())
+
+    def change(tensors):
+        for prefix in sorted({name.split("experts.")[0] for name in tensors if ".mlp.experts." in name}):
+            store(tensors, prefix, config["num_experts"])
+
+    rewritten(folder, change)
+    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
+
+
+@pytest.mark.parametrize("name", ["llada_dense", "sdar_moe", "llada2_moe", "diffugpt"])
+@torch.no_grad()
+def test_half_precision_and_8_bit_weights_compute_nearly_the_same(name):
+    tokens = torch.arange(24).view(2, 12)
+    exact = opened(GOLDEN / name)
+    want = exact.network(tokens)
+    for form in (Form(torch.bfloat16), Form(torch.float16), Form(int8=True)):
+        got = opened(GOLDEN / name, form).network(tokens).float()
+        near = torch.nn.functional.cosine_similarity(got, want, dim=-1)
+        assert near.median() > 0.99, form  # in a single row a router may just choose another expert
+    codes = [x for x in opened(GOLDEN / name, Form(int8=True)).network.buffers() if x.dtype == torch.int8]
+    matrices = [
+        p for key, p in exact.network.named_parameters() if ".layers." in key and p.dim() > 1 and "router" not in key
+    ]
+    assert sum(x.numel() for x in codes) == sum(p.numel() for p in matrices)
+
+
+def test_the_bias_of_a_router_keeps_32_bits():
+    network = opened(GOLDEN / "llada2_moe", Form(torch.bfloat16)).network
+    biases = [p for key, p in network.named_parameters() if key.endswith("experts.bias")]
+    assert biases
+    assert {p.dtype for p in biases} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("config", "family"),
+    [
+        ({"model_type": "llada", "architectures": ["LLaDAModelLM"]}, "llada"),
+        ({"model_type": "llada", "architectures": ["LLaDAMoEModelLM"]}, "llada_moe"),
+        ({"model_type": "llada", "num_experts": 64}, "llada_moe"),
+        ({"model_type": "lladamoe"}, "llada_moe"),
+        ({"model_type": "llada2_moe_veomni"}, "llada2"),
+        ({"model_type": "Dream"}, "dream"),
+        ({"model_type": "Fast_dLLM_Qwen"}, "fast_dllm"),
+        ({"model_type": "sdar_moe"}, "sdar"),
+        ({"model_type": "qwen2", "architectures": ["WeDLMForCausalLM"]}, "wedlm"),
+        ({"model_type": "gpt2", "architectures": ["DiscreteDiffusionModel"]}, "diffugpt"),
+        ({"model_type": "qwen3"}, "ar"),
+    ],
+)
+def test_families_are_told_by_more_than_their_type(config, family):
+    assert family_of(config, "config.json") == family
+    assert family in FAMILIES
+
+
+@pytest.mark.parametrize("folder", ["sdar"], indirect=True)
+def test_ids_and_blocks_come_from_the_user_then_the_files_then_the_table(folder):
+    facts = read_facts(open_folder(folder, "x"))
+    config = json.loads((folder / "config.json").read_text())
+    assert (facts.mask_id, facts.block) == (config["mask_token_id"], config["block_size"])
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 9]}))
+    assert read_facts(open_folder(folder, "x")).stop_ids == (7, 9, config["eos_token_id"])
+    given = Overrides(mask_id=3, stop_ids=(4,), block=16)
+    facts = read_facts(open_folder(folder, "x"), given)
+    assert (facts.mask_id, facts.stop_ids, facts.block) == (3, (4,), 16)
+    set_field(folder, block_size=None, mask_token_id=None)
+    with pytest.raises(CheckpointError, match="the mask id 151669 lies outside the 160 rows"):
+        read_facts(open_folder(folder, "x"))
+    assert read_facts(open_folder(folder, "x"), Overrides(mask_id=3)).block == FAMILIES["sdar"].block
+    with pytest.raises(ConfigError, match="there is no family 'nobody'"):
+        read_facts(open_folder(folder, "x"), Overrides(family="nobody"))
+
+
+def test_a_mask_that_is_ordinary_text_is_refused(tmp_path):
+    folder = Path(shutil.copytree(GOLDEN / "dream", tmp_path / "dream"))
+    config = json.loads((folder / "config.json").read_text())
+    vocab = {f"word{index}": index for index in range(config["vocab_size"])}
+    tokenizer = {"model": {"type": "WordLevel", "vocab": vocab}, "added_tokens": []}
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(CheckpointError, match="is a token of ordinary text"):
+        open_published(folder)
+    tokenizer["added_tokens"] = [{"id": config["mask_token_id"], "content": "<mask>", "special": True}]
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    assert open_published(folder).tokenizer is not None
+
+
+MEASURE = """
+import re, sys, torch
+from pathlib import Path
+from mezzotint.denoisers.published import open_published
+from mezzotint.denoisers.weights import Form
+
+def kib(what):
+    return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+torch.zeros(8, 8) @ torch.zeros(8, 8)
+Path("/proc/self/clear_refs").write_text("5")
+before = kib("VmRSS")
+model = open_published(sys.argv[1], Form(torch.bfloat16))
+held = sum(p.numel() * p.element_size() for p in model.network.parameters())
+print((kib("VmHWM") - before) * 1024 / held)
+"""
+
+
+def test_loading_peaks_below_1_2_times_the_weights(tmp_path):
+    folder = Path(shutil.copytree(GOLDEN / "dream", tmp_path / "dream"))
+    set_field(folder, hidden_size=1024, intermediate_size=3072, num_hidden_layers=6, head_dim=64, vocab_size=2048)
+    set_field(folder, num_attention_heads=16, num_key_value_heads=16, bos_token_id=1)
+    model = {"model.embed_tokens.weight": (2048, 1024), "lm_head.weight": (2048, 1024), "model.norm.weight": (1024,)}
+    for depth in range(6):
+        prefix = f"model.layers.{depth}."
+        model |= {f"{prefix}self_attn.{one}_proj.weight": (1024, 1024) for one in "qkvo"}
+        model |= {f"{prefix}self_attn.{one}_proj.bias": (1024,) for one in "qkv"}
+        model |= {f"{prefix}mlp.{one}_proj.weight": (3072, 1024) for one in ("gate", "up")}
+        model |= {f"{prefix}mlp.down_proj.weight": (1024, 3072)}
+        model |= {f"{prefix}{one}_layernorm.weight": (1024,) for one in ("input", "post_attention")}
+    save_file(
+        {key: torch.zeros(shape, dtype=torch.bfloat16) for key, shape in model.items()}, folder / "model.safetensors"
+    )
+    done = subprocess.run([sys.executable, "-c", MEASURE, folder], capture_output=True, text=True, check=True)
+    assert 0.9 < float(done.stdout) < 1.2
