@@ -26,6 +26,7 @@ from mezzotint.decode.choices import (
     Threshold,
 )
 from mezzotint.decode.generate import Decoding, Model
+from mezzotint.decode.joint import JointBound
 from mezzotint.decode.plan import (
     Blocks,
     Budget,
@@ -158,6 +159,8 @@ def _rule(preset: Preset, model: Model, size: int) -> Rule:
     select = preset.choose.build()
     select = Leftward(select, preset.leftward) if preset.leftward else select
     rule = Unmask(propose, select, shapers=shapers, edit=edit)
+    if isinstance(preset.choose, Bounded) and preset.confidence != "entropy":
+        return JointBound(rule, preset.choose.gamma)
     if isinstance(preset.choose, Klass):
         return Steady(rule, preset.choose.tau, preset.choose.eps, preset.choose.history)
     return Seeded(rule, model.block or 1) if preset.seeded else rule
