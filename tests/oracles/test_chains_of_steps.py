@@ -36,9 +36,9 @@ def test_the_absorbing_bound_is_the_known_one_at_every_number_of_steps(steps):
 
 def test_with_more_steps_it_falls_to_that_of_masked_diffusion():
     # a gap that shrinks as 1 / T, extrapolated to none, leaves -log p of every sequence: MDLM's bound
-    few, many = absorbing(16), absorbing(32)
+    few, many = absorbing(8), absorbing(16)
     assert (MARKOV.p * few).sum() > (MARKOV.p * many).sum() > MARKOV.entropy
-    torch.testing.assert_close(2 * many - few, -MARKOV.p.log(), rtol=0, atol=2e-3)
+    torch.testing.assert_close(2 * many - few, -MARKOV.p.log(), rtol=0, atol=1e-2)
 
 
 def test_a_step_of_the_chain_is_the_share_of_masked_diffusion_that_its_time_covers():
