@@ -21,10 +21,10 @@ import torch
 from mezzotint.batch import Batch
 from mezzotint.denoisers.transformer import Transformer, TransformerConfig
 from mezzotint.evaluate.machine import commit, machine, slug, versions
+from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.mdlm import MDLM
 from mezzotint.objectives.base import Objective
-from mezzotint.objectives.next_token import NextToken
 from mezzotint.rng import Rng
 
 VOCAB, WIDTH, LAYERS, HEADS, INNER = 8192, 256, 4, 4, 704
@@ -132,7 +132,7 @@ def ours() -> dict[str, Contender]:
     """One trunk under three objectives."""
     mask_id = VOCAB - 1
     objectives: dict[str, Objective] = {
-        "mezzotint AR": NextToken(),
+        "mezzotint AR": AR().build(VOCAB, mask_id).objective,
         "mezzotint MDLM": MDLM().build(VOCAB, mask_id).objective,
         "mezzotint BD3LM": BD3LM(block=BLOCK).build(VOCAB, mask_id).objective,
     }

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from mezzotint.batch import Batch
 from mezzotint.denoisers.dit import DiTConfig
 from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.families.ar import AR
 from mezzotint.families.mdlm import MDLM
 from mezzotint.objectives import scoring
-from mezzotint.objectives.next_token import NextToken
 from mezzotint.objectives.scoring import cross_entropy
 from mezzotint.rng import Rng
 
@@ -66,7 +66,7 @@ def test_autoregression(batch):
     torch.manual_seed(0)
     network = NETWORKS["transformer"]()
     torch.nn.init.normal_(network.head.weight)
-    objective = NextToken(never=MASK)
+    objective = AR().build(VOCAB, MASK).objective
     same(objective(network, batch, Rng(0)), objective(lambda inputs, t: network(inputs, t), batch, Rng(0)), network)
 
 
