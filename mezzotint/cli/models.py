@@ -128,6 +128,46 @@ def show(
 
 
 @app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A folder with config.json and safetensors.")],
+    family: Annotated[
+        str, typer.Option(help="What a model of a generic type was turned into, such as diffullama.")
+    ] = "",
+    mask_id: Annotated[int | None, typer.Option(help="The id of the mask, where the files do not say.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a published diffusion model is, and what it would need; its weights are checked by name and shape.
+
+    Examples:
+
+      mezzotint models inspect ./LLaDA-8B-Instruct
+
+      mezzotint models inspect ./diffullama --family diffullama --json
+    """
+    from mezzotint.checkpoints.folder import open_published
+    from mezzotint.denoisers.facts import Overrides
+    from mezzotint.denoisers.needs import inspected
+
+    given = Overrides(family=family or None, mask_id=mask_id)
+    facts = inspected(open_published(path, path.resolve().name), given)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+        return
+    canvas, sizes = facts.pop("canvas"), facts.pop("weight_bytes")
+    lines = [
+        [key, ", ".join(map(str, value)) if isinstance(value, list) else _shown(value)] for key, value in facts.items()
+    ]
+    lines += [[f"weights in {name}", _size(count)] for name, count in sizes.items()]
+    lines += [["most columns", _shown(canvas["most_columns"])]]
+    lines += [
+        [f"cache in {name}, 1000 columns", _size(1000 * count)]
+        for name, count in canvas["cache_bytes_per_column"].items()
+    ]
+    lines += [["logits, 1000 columns", _size(1000 * canvas["logit_bytes_per_column"])]]
+    _table(["what", "value"], lines)
+
+
+@app.command()
 def where(
     name: Annotated[
         str, typer.Argument(help="A name from `mezzotint models list`; the cache folder if not given.")
@@ -196,7 +236,7 @@ def _table(heads: list[str], rows: list[list[str]]) -> None:
 
 
 def _size(count: int) -> str:
-    return f"{count / 1e6:.0f} MB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
 
 
 def _shown(value: Any) -> str:

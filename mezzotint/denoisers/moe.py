@@ -6,13 +6,26 @@ Published models differ in nothing else.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Router = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 Gate = Callable[[Tensor], Tensor]
+
+
+class Router(Protocol):
+    """Chooses experts."""
+
+    @property
+    def chosen(self) -> int:
+        """Experts per column."""
+        ...
+
+    def __call__(self, scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Long[n, k] experts and Float[n, k] weights from Float[n, E] scores and Float[E] or None."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,8 @@ def fill(
     Raises:
         CheckpointError: a tensor is missing, left over or of another shape; file and key are named.
     """
-    parameters = {name: tuple(x.shape) for name, x in network.named_parameters()}
-    plan = {ours: list(keys(ours, shape)) for ours, shape in parameters.items()}
-    _check(checkpoint, [piece for pieces in plan.values() for piece in pieces], set(unread))
-    for ours, shape in parameters.items():
+    plan = check(network, checkpoint, keys, unread)
+    for ours, shape in [(name, tuple(x.shape)) for name, x in network.named_parameters()]:
         exact = ours.endswith("experts.bias")
         values = torch.empty(shape, dtype=torch.float32 if exact else form.dtype)
         flat, at = values.view(-1), 0
@@ -85,8 +83,20 @@ def fill(
         _put(network, ours, values.to(form.device), form)
 
 
+def check(
+    network: nn.Module, checkpoint: Checkpoint, keys: Keys, unread: Iterable[str] = ()
+) -> dict[str, Sequence[Piece]]:
+    """The pieces of every parameter; every stored tensor is there, has its shape, and is used once and completely.
+
+    Raises:
+        CheckpointError: one is missing, left over or of another shape; file and key are named.
+    """
+    plan = {ours: keys(ours, tuple(x.shape)) for ours, x in network.named_parameters()}
+    _check(checkpoint, [piece for pieces in plan.values() for piece in pieces], set(unread))
+    return plan
+
+
 def _check(checkpoint: Checkpoint, pieces: list[Piece], unread: set[str]) -> None:
-    """Every stored tensor is there, has its shape, and is used once and completely."""
     left = {name: checkpoint.shape(name) for name in checkpoint.names() if name not in unread}
     used: dict[str, list[tuple[int, int]]] = {}
     counts: dict[str, int] = {}
@@ -134,13 +144,19 @@ def _put(network: nn.Module, name: str, values: Tensor, form: Form) -> None:
     """Give a parameter its values; a matrix becomes a module of codes where that is asked for."""
     place, _, leaf = name.rpartition(".")
     owner = network.get_submodule(place)
-    matrix = isinstance(owner, (nn.Linear, Stack)) and leaf == "weight" and place.startswith("layers")
-    if form.int8 and matrix and not place.endswith("router"):
+    if becomes_codes(network, name, form):
         kind = CodedLinear if isinstance(owner, nn.Linear) else CodedStack
         above, _, last = place.rpartition(".")
         setattr(network.get_submodule(above), last, kind(values, getattr(owner, "bias", None)))
         return
     setattr(owner, leaf, nn.Parameter(values, requires_grad=False))
+
+
+def becomes_codes(network: nn.Module, name: str, form: Form) -> bool:
+    """Whether a parameter is kept in 8 bits: matrices of layers, but for those that route."""
+    place, _, leaf = name.rpartition(".")
+    matrix = leaf == "weight" and isinstance(network.get_submodule(place), (nn.Linear, Stack))
+    return form.int8 and matrix and place.startswith("layers") and not place.endswith("router")
 
 
 def coded(values: Tensor) -> tuple[Tensor, Tensor]:

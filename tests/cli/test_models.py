@@ -1,10 +1,13 @@
 """`mezzotint models` prints results on stdout, and one red sentence with exit code 2 for bad input."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from mezzotint.cli.main import run
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture
@@ -45,9 +48,32 @@ def test_where_prints_paths_only(empty_cache, out):
     assert inside.endswith(".gguf\n")
 
 
+def test_inspect_says_what_a_published_model_is_and_needs(out):
+    facts = json.loads(out("inspect", str(GOLDEN / "sdar_moe"), "--json"))
+    config = json.loads((GOLDEN / "sdar_moe" / "config.json").read_text())
+    assert (facts["family"], facts["block"], facts["shift"]) == ("sdar", config["block_size"], False)
+    assert facts["mask_id"] == config["mask_token_id"]
+    assert facts["parameters_per_token"] < facts["parameters"]
+    sizes = facts["weight_bytes"]
+    assert sizes["float32"] == 4 * facts["parameters"] == 2 * sizes["bfloat16"]
+    assert sizes["int8"] < sizes["bfloat16"]
+    heads = config["num_key_value_heads"] * config["head_dim"] * config["num_hidden_layers"]
+    assert facts["canvas"]["cache_bytes_per_column"]["float32"] == 2 * 4 * heads
+    assert facts["canvas"]["most_columns"] == config["max_position_embeddings"]
+
+
+def test_inspect_prints_a_table_and_takes_what_the_files_do_not_say(out):
+    lines = out("inspect", str(GOLDEN / "diffullama"), "--family", "diffullama", "--mask-id", "7").splitlines()
+    assert "mask_id\t7" in lines
+    assert "shift\tTrue" in lines
+    assert any(line.startswith("weights in int8\t") for line in lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["inspect", str(GOLDEN)], "config.json is missing"),
+        (["inspect", str(GOLDEN / "diffullama"), "--family", "diffullama"], "the mask id 811 lies outside"),
         (["show"], "is not in the cache"),
         (["show", "gpt-17"], "unknown model 'gpt-17'"),
         (["where", "gpt-17"], "unknown model 'gpt-17'"),
