@@ -1,0 +1,78 @@
+"""How good texts from nothing are: an independent autoregressive judge, always beside their entropy, and infilling."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mezzotint.batch import Batch
+from mezzotint.evaluate.scratch import Scratch, measure, objective_of
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of texts written in some number of steps."""
+
+    steps: int
+    """Passes of the network per text."""
+    judge_bits: float
+    """Bits per token under the judge; low is good only where entropy is that of real text."""
+    entropy_bits: float
+    """Of the tokens of each text by themselves, a mean over texts; repetitive texts have little."""
+    tokens_per_second: float
+
+
+def quality(model: Scratch, judge: Scratch, texts: int, steps: int, seed: int = 0) -> Quality:
+    """Write `texts` texts in about `steps` steps and judge them; both models share a vocabulary."""
+    begun = time.process_time()
+    canvases = list(model.decode(model.blank(texts, seed=seed), steps))
+    seconds = time.process_time() - begun
+    tokens = canvases[-1].tokens
+    return Quality(len(canvases), judged(judge, tokens), entropy(tokens), tokens.numel() / max(seconds, 1e-9))
+
+
+def judged(judge: Scratch, tokens: Tensor) -> float:
+    """Bits per token of Long[n, L] under an autoregressive model."""
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    return measure(judge.network, objective_of(judge.family), [batch]).nats / math.log(2)
+
+
+def entropy(tokens: Tensor) -> float:
+    """Mean over rows of Long[n, L] of the entropy of the row's tokens, in bits."""
+    rows = []
+    for row in tokens.tolist():
+        p = np.unique(row, return_counts=True)[1] / len(row)
+        rows.append(float(-(p * np.log2(p)).sum()))
+    return float(np.mean(rows))
+
+
+def infilled(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, seed: int = 0) -> tuple[float, float]:
+    """Share of tokens of a hole in the middle of held-out windows that are written as they were, and its error."""
+    hits: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        tokens = batch.tokens
+        start = (tokens.shape[1] - hole) // 2
+        size = model.family.block or 1
+        start -= start % size
+        rows: list[list[int | None]] = [
+            [None if start <= i < start + hole else token for i, token in enumerate(row)] for row in tokens.tolist()
+        ]
+        *_, canvas = model.decode(model.canvas(rows, seed + 1000 * number), steps)
+        inside = slice(start, start + hole)
+        hits.append((canvas.tokens[:, inside] == tokens[:, inside]).double().mean(-1))
+    share = torch.cat(hits)
+    return float(share.mean()), float(share.std() / len(share) ** 0.5)
+
+
+def counted(train: np.ndarray, test: np.ndarray, vocab: int) -> dict[str, float]:
+    """Bits per token of test text by how often tokens, and pairs of them, are in the training text (plus one half)."""
+    ones = np.bincount(train, minlength=vocab) + 0.5
+    pairs = np.full((vocab, vocab), 0.5)
+    np.add.at(pairs, (train[:-1], train[1:]), 1)
+    unigram = -np.log2(ones / ones.sum())[test].mean()
+    bigram = -np.log2(pairs / pairs.sum(1, keepdims=True))[test[:-1], test[1:]].mean()
+    return {"unigram": float(unigram), "bigram": float(bigram)}

@@ -1,0 +1,165 @@
+"""The league: every family on the same text with the same trunk, tokens and optimiser, asked the same questions.
+
+Each model is a piece of its own with its result beside it, so a league that stops goes on where it was, and pieces may
+be run apart.  A piece whose settings changed is made again.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from mezzotint.config import config, override, to_dict, write_json
+from mezzotint.data.characters import Pages
+from mezzotint.data.corpus import Corpus, find
+from mezzotint.errors import ConfigError
+from mezzotint.evaluate.generative import counted, infilled, quality
+from mezzotint.evaluate.scratch import Scratch, measure, objective_of
+from mezzotint.recipes import small
+from mezzotint.train.loop import run
+
+FAMILIES: dict[str, Callable[[], small.Small]] = {
+    "ar": small.ar,
+    "mdlm": small.mdlm,
+    "bd3lm": small.bd3lm,
+    "d3pm-absorbing": small.d3pm_absorbing,
+    "d3pm-uniform": small.d3pm_uniform,
+    "flow-mask": small.flow_mask,
+    "flow-uniform": small.flow_uniform,
+}
+JUDGE = "judge"
+"""The autoregressive model that scores samples: of another seed than any that takes part, trained twice as long."""
+_JUDGES_SEED = 1_000_003
+
+
+@config
+class League:
+    """What is compared, and for how long."""
+
+    corpus: str = "letters"
+    """A corpus of `mezzotint data build`, or a text file."""
+    families: tuple[str, ...] = tuple(FAMILIES)
+    seeds: tuple[int, ...] = (0,)
+    steps: int = Field(default=2000, gt=0)
+    """Optimiser steps of every model."""
+    edits: tuple[str, ...] = ()
+    """Changes to every model's recipe, such as network.width=256."""
+    texts: int = Field(default=64, gt=1)
+    """Texts written per model and number of steps."""
+    sample_steps: tuple[int, ...] = (4, 16, 64)
+    windows: int = Field(default=512, gt=15)
+    """Held-out windows of the bound."""
+    hole: int = Field(default=8, gt=0)
+    """Tokens left out of a window for infilling."""
+
+    def check(self) -> None:
+        """Raises ConfigError for families that do not exist."""
+        unknown = [name for name in self.families if name not in FAMILIES]
+        if unknown or not self.families or not self.seeds:
+            raise ConfigError(f"there is no family {', '.join(unknown) or 'given'}: use {', '.join(FAMILIES)}")
+
+
+def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Train and measure what is missing in `folder`; the whole record."""
+    league.check()
+    pieces = [(JUDGE, _JUDGES_SEED)] + [(name, seed) for name in league.families for seed in league.seeds]
+    first = _recipe(league, "ar", 0)
+    corpus = find(league.corpus, first.length)
+    results: list[dict[str, Any]] = []
+    judge: Scratch | None = None
+    begun, made = time.perf_counter(), 0
+    for number, (name, seed) in enumerate(pieces):
+        at = folder / f"{name}-{seed}"
+        recipe = _recipe(league, "ar" if name == JUDGE else name, seed, 2 if name == JUDGE else 1)
+        digest = _digest(league, recipe, corpus)
+        found = _done(at, digest)
+        if found is None:
+            tell(f"{number + 1} of {len(pieces)}: {name}, seed {seed}")
+            found = _piece(league, recipe, at, digest, corpus, judge)
+            made += 1
+            left = (time.perf_counter() - begun) / made * (len(pieces) - number - 1)
+            bits, error = found["bits_per_character"], found["standard_error"]
+            tell(f"{name}: {bits:.3f} +- {error:.3f} bits per character; about {left / 60:.0f} minutes left")
+        if name == JUDGE:
+            judge = Scratch.load(at / "run" / "export")
+        results.append({"name": name, "seed": seed, **found})
+    ratio = corpus.test.ratio
+    base = {k: v * ratio for k, v in counted(corpus.train.ids, corpus.test.ids, corpus.vocabulary.vocab).items()}
+    return {"league": to_dict(league), "corpus": corpus.facts, "counted_bits_per_character": base, "models": results}
+
+
+def _recipe(league: League, name: str, seed: int, times: int = 1) -> small.Small:
+    steps = league.steps * times
+    edits = ["train.max_minutes=null", f"train.steps={steps}", f"train.eval_every={max(1, steps // 4)}"]
+    return override(
+        FAMILIES[name](), [f"data={league.corpus}", f"train.seed={seed}", "samples=1", *edits, *league.edits]
+    )
+
+
+def _piece(
+    league: League, recipe: small.Small, at: Path, digest: str, corpus: Corpus, judge: Scratch | None
+) -> dict[str, Any]:
+    """Train one model and measure it."""
+    task = recipe.build()
+    begun = time.process_time()
+    outcome = run(task, recipe.train, at / "run", title=at.name, resume=(at / "run" / "checkpoints").exists())
+    seconds = time.process_time() - begun
+    if outcome.signal:
+        raise KeyboardInterrupt
+    model = Scratch.load(at / "run" / "export")
+    pages = Pages(corpus.test.ids, recipe.length, 16)
+    batches = [pages.batch(number) for number in range(max(1, min(len(pages), league.windows // 16)))]
+    found = measure(model.network, objective_of(model.family), batches, draws=4)
+    bits, error = found.bits(corpus.test.ratio)
+    tokens = outcome.step * recipe.rows * recipe.length * recipe.train.accumulate
+    record: dict[str, Any] = {
+        "digest": digest,
+        "exact": recipe.family.kind == "ar",
+        "bits_per_character": bits,
+        "standard_error": error,
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "tokens": tokens,
+        "cpu_seconds": round(seconds, 1),
+        "tokens_per_cpu_second": round(tokens / seconds, 1),
+        "threads": torch.get_num_threads(),
+    }
+    if judge is not None:
+        record["quality"] = [asdict(quality(model, judge, league.texts, steps)) for steps in _budgets(league, model)]
+        share, spread = infilled(model, batches[:8], league.hole, league.hole)
+        record["infilling"], record["infilling_error"] = share, spread
+        *_, canvas = model.decode(model.blank(2, seed=7), recipe.sample_steps)
+        record["samples"] = [model.vocabulary.decode(row) for row in canvas.tokens.tolist()]
+    write_json(at / "result.json", record)
+    return record
+
+
+def _budgets(league: League, model: Scratch) -> Iterator[int]:
+    """Numbers of steps that mean something for a family: one column a time needs as many as there are columns."""
+    blocks = model.shape.length // (model.family.block or model.shape.length)
+    seen: set[int] = set()
+    for steps in league.sample_steps:
+        used = blocks * max(1, round(steps / blocks))
+        if used not in seen:
+            seen.add(used)
+            yield used
+
+
+def _done(at: Path, digest: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((at / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if found.get("digest") == digest else None
+
+
+def _digest(league: League, recipe: small.Small, corpus: Corpus) -> str:
+    """Everything that a piece's figures depend on."""
+    asked = {k: v for k, v in to_dict(league).items() if k not in ("families", "seeds")}
+    whole = {"recipe": to_dict(recipe), "asked": asked, "corpus": corpus.facts}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode()).hexdigest()[:16]
