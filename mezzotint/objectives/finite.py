@@ -56,9 +56,9 @@ class Finite:
         right = logp.gather(-1, x_0[..., None])[..., 0]
         revealed = (a_s - a_t) / (1 - a_t)
         present = torch.log1p(a_t * on_mask / (1 - a_t))
-        before = torch.log1p(a_s * on_mask / (1 - a_s))
-        # at s = 0 nothing is masked, so the column cannot have stayed masked
-        stayed = torch.where(revealed < 1, (1 - revealed) * (present - before), 0.0)
+        # at s = 0 nothing is masked: the chance of having stayed so is 0, and its logarithm must stay finite
+        before = torch.log1p(a_s * on_mask / (1 - a_s).clamp_min(1e-12))
+        stayed = (1 - revealed) * (present - before)
         return self.steps * (revealed * (present - right) + stayed) * (x_t == self.process.mask_id)
 
     def reconstruction(self, denoiser: Any, batch: Batch) -> Tensor:

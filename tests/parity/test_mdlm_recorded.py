@@ -157,3 +157,16 @@ def test_even_weights_train_on_plain_cross_entropy_and_keep_the_bound():
     tokens = torch.randint(0, 3, (6, 5))
     batch, network = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), Fixed(torch.randn(6, 5, 4))
     torch.testing.assert_close(even.bound(network, batch, ANY).total, plain.objective(network, batch, ANY).total)
+
+
+def test_the_first_step_of_a_chain_has_finite_loss_and_gradients():
+    chain = Finite(Absorbing(4, 3, Linear(eps=0)), lambda raw, x_t: raw.log_softmax(-1), 7)
+    raw = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
+    x_0, x_t = torch.zeros(2, 5, dtype=torch.long), torch.full((2, 5), 3)
+    loss = chain.token_loss(raw, x_0, x_t, torch.full((2, 1), 1 / 7, dtype=torch.float64))
+    loss.sum().backward()
+    assert raw.grad.isfinite().all()
+    # the only way is to reveal: -log of the token's share of what is not [MASK], and the mass on it is lost too
+    p = raw.detach().softmax(-1)
+    expected = -7 * (p[..., 0] / (1 + 6 * p[..., 3])).log()
+    torch.testing.assert_close(loss.detach(), expected, rtol=1e-6, atol=1e-6)
