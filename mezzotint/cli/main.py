@@ -20,6 +20,7 @@ VERBS = {
     "generate": "mezzotint.cli.generate:generate",
     "chat": "mezzotint.cli.chat:chat",
     "models": "mezzotint.cli.models:app",
+    "convert": "mezzotint.cli.convert:convert",
     "train": "mezzotint.cli.train:train",
     "recipes": "mezzotint.cli.train:recipes",
     "bench": "mezzotint.cli.bench:bench",

@@ -109,6 +109,15 @@ FAMILIES: dict[str, Known] = {
     "wedlm": Known("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
     "rnd1": Known("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
     "diffcoder": Known("Stable-DiffCoder", _S.llama, block_causal, mask=5, block=4, plain_mask=True),
+    "masked": Known("a masked diffusion model", _S.llama, full),
+    "shifted_blocks": Known(
+        "a block diffusion model with shifted logits",
+        _S.llama,
+        block_causal,
+        shift=True,
+        block=32,
+        block_field="block_size",
+    ),
     "open_dcoder": Known("Open-dCoder", _S.llama, full, shift=True),
     "diffusion_gemma": Known(
         "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"
@@ -136,7 +145,9 @@ def family_of(config: dict[str, Any], file: str) -> str:
     if "wedlm" in named:
         return "wedlm"
     if kind in _CAUSAL:
-        return "ar"
+        if config.get("mask_token_id") is None or config.get("is_causal") is not False:
+            return "ar"
+        return _TURNED[bool(config.get("block_size")), bool(config.get("shift_logits"))]
     remedy = "it asks to run code of its own (auto_map), which is never done: " if config.get("auto_map") else ""
     raise CheckpointError(
         f"{file} has model_type {config.get('model_type')!r}, which is not known here: {remedy}"
@@ -166,4 +177,11 @@ _STARTS = {
     "wedlm": "wedlm",
 }
 _CAUSAL = ("llama", "mistral", "qwen2", "qwen3", "qwen3_moe")
-"""Causal models, unless the user says what they were turned into."""
+"""Causal models, unless the user or the fields that `denoisers/export.py` writes say what they were turned into."""
+_TURNED = {
+    (False, False): "masked",
+    (False, True): "open_dcoder",
+    (True, False): "sdar",
+    (True, True): "shifted_blocks",
+}
+"""(block by block, shifted logits) -> the family."""
