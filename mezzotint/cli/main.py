@@ -25,6 +25,7 @@ VERBS = {
     "recipes": "mezzotint.cli.train:recipes",
     "bench": "mezzotint.cli.bench:bench",
     "data": "mezzotint.cli.data:app",
+    "league": "mezzotint.cli.league:league",
 }
 
 

@@ -1,0 +1,89 @@
+"""The league's record as a table in Markdown and as a picture."""
+
+from pathlib import Path
+from typing import Any
+
+from mezzotint.errors import ConfigError
+from mezzotint.evaluate.plot import INK, OTHERS_COLOUR, OURS_COLOUR, check
+
+JUDGE = "judge"
+
+
+def averaged(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """One entry per family, a mean over its seeds, best first; the error is the larger of windows' and seeds'."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for model in record["models"]:
+        if model["name"] != JUDGE:
+            groups.setdefault(model["name"], []).append(model)
+    entries = []
+    for models in groups.values():
+        bits = [model["bits_per_character"] for model in models]
+        mean = sum(bits) / len(bits)
+        spread = (sum((x - mean) ** 2 for x in bits) / max(len(bits) - 1, 1) / len(bits)) ** 0.5
+        error = max(spread, *(model["standard_error"] for model in models))
+        entries.append({**models[0], "bits_per_character": mean, "standard_error": error, "seeds": len(bits)})
+    return sorted(entries, key=lambda entry: entry["bits_per_character"])
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """The table: bounds with their errors, and the questions about samples at each number of steps."""
+    entries = averaged(record)
+    base = next((entry["bits_per_character"] for entry in entries if entry["exact"]), None)
+    rows = [
+        "| family | bits per character | to AR | tokens per CPU-second, training | infilling | "
+        "steps: judge's bits (entropy), tokens per CPU-second |",
+        "|---|---|---|---|---|---|",
+    ]
+    for entry in entries:
+        sign = "" if entry["exact"] else "≤ "
+        ratio = f"{entry['bits_per_character'] / base:.2f}" if base else ""
+        curve = "; ".join(
+            f"{q['steps']}: {q['judge_bits']:.2f} ({q['entropy_bits']:.2f}), {q['tokens_per_second']:,.0f}"
+            for q in entry["quality"]
+        )
+        rows.append(
+            f"| {entry['name']} | {sign}{entry['bits_per_character']:.3f} ± {entry['standard_error']:.3f} | {ratio} | "
+            f"{entry['tokens_per_cpu_second']:,.0f} | {100 * entry['infilling']:.1f} ± "
+            f"{100 * entry['infilling_error']:.1f} % | {curve} |"
+        )
+    counted = record["counted_bits_per_character"]
+    rows.append(
+        f"\nCounting tokens gives {counted['unigram']:.3f} bits per character, counting pairs {counted['bigram']:.3f}."
+    )
+    return "\n".join(rows) + "\n"
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Bounds as bars; the judge's bits against steps as lines.
+
+    Raises:
+        ConfigError: the path cannot become a picture, or the package that draws is missing.
+    """
+    check(path)
+    from matplotlib.figure import Figure
+
+    entries = averaged(record)
+    figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
+    left, right = figure.subplots(1, 2)
+    names = [entry["name"] for entry in reversed(entries)]
+    bits = [entry["bits_per_character"] for entry in reversed(entries)]
+    errors = [entry["standard_error"] for entry in reversed(entries)]
+    colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in reversed(entries)]
+    left.barh(names, bits, color=colours, xerr=errors, error_kw={"ecolor": INK, "lw": 1})
+    left.axvline(record["counted_bits_per_character"]["bigram"], color=INK, lw=1, ls=":")
+    left.set_xlim(left=min(bits) * 0.8)
+    left.set_title("bits per character on held-out text (dotted: pairs counted)", loc="left", fontsize=10, color=INK)
+    for entry in entries:
+        curve = entry["quality"]
+        right.plot([q["steps"] for q in curve], [q["judge_bits"] for q in curve], marker="o", ms=4, label=entry["name"])
+    right.set_xscale("log", base=2)
+    right.set_title("the judge's bits per token of samples, against passes", loc="left", fontsize=10, color=INK)
+    right.legend(fontsize=8, frameon=False)
+    for axes in (left, right):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelcolor=INK, labelsize=8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path} ({error.strerror}): choose another place for the picture") from error

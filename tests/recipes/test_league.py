@@ -1,0 +1,146 @@
+"""The league on a toy language: pieces are kept, figures are there, mistakes are sentences."""
+
+import json
+import math
+
+import pytest
+import torch
+
+from mezzotint.batch import Batch
+from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
+from mezzotint.evaluate.generative import counted, entropy, infilled, judged
+from mezzotint.evaluate.scratch import Scratch, measure, objective_of
+from mezzotint.recipes.league import FAMILIES, League, play
+from mezzotint.recipes.standings import averaged, draw, markdown
+
+TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=8", "train.ema=null")
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "my.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log. " * 400)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def played(text, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("league")
+    league = League(
+        corpus=text, families=("ar", "mdlm", "bd3lm"), steps=60, edits=TINY, texts=8, sample_steps=(2, 16), windows=32
+    )
+    said = []
+    return league, folder, play(league, folder, said.append), said
+
+
+def test_every_model_is_asked_the_same(played):
+    _, _, record, said = played
+    assert [model["name"] for model in record["models"]] == ["judge", "ar", "mdlm", "bd3lm"]
+    ar, mdlm, bd3lm = record["models"][1:]
+    assert ar["exact"]
+    assert not mdlm["exact"]
+    assert [q["steps"] for q in ar["quality"]] == [16]
+    assert [q["steps"] for q in mdlm["quality"]] == [2, 16]
+    for model in (ar, mdlm, bd3lm):
+        assert model["bits_per_character"] < record["counted_bits_per_character"]["unigram"]
+        assert model["standard_error"] > 0
+        assert model["tokens"] == 60 * 8 * 16
+        assert 0 <= model["infilling"] <= 1
+        assert all(math.isfinite(q["judge_bits"]) and q["entropy_bits"] > 0 for q in model["quality"])
+    assert any("minutes left" in line for line in said)
+
+
+def test_what_is_done_is_not_done_again_and_what_changed_is(played):
+    league, folder, record, _ = played
+    said = []
+    assert play(league, folder, said.append) == record
+    assert said == []
+    (folder / "mdlm-0" / "result.json").unlink()
+    again = play(league, folder, said.append)
+    assert len(said) == 2
+    assert "mdlm" in said[0]
+    assert again["models"][2]["bits_per_character"] == record["models"][2]["bits_per_character"]
+
+
+def test_the_table_marks_bounds_and_averages_seeds(played, tmp_path):
+    record = json.loads(json.dumps(played[2]))
+    twin = {**record["models"][2], "seed": 1}
+    twin["bits_per_character"] += 0.5
+    record["models"].append(twin)
+    mdlm = next(entry for entry in averaged(record) if entry["name"] == "mdlm")
+    assert mdlm["seeds"] == 2
+    assert mdlm["bits_per_character"] == pytest.approx(record["models"][2]["bits_per_character"] + 0.25)
+    assert mdlm["standard_error"] >= 0.24
+    table = markdown(record)
+    assert "| mdlm | ≤ " in table
+    assert "| ar | ≤ " not in table
+    assert "judge" not in table.split("\n", 1)[1]
+    with pytest.raises(ConfigError, match=r"\.svg or \.png"):
+        draw(record, tmp_path / "x.gif")
+
+
+def test_models_come_back_from_disk_and_say_what_is_wrong(played, tmp_path):
+    folder = played[1] / "mdlm-0" / "run" / "export"
+    model = Scratch.load(folder)
+    batch = Batch(torch.zeros(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.bool))
+    one = measure(model.network, objective_of(model.family), [batch])
+    two = measure(Scratch.load(folder).network, objective_of(model.family), [batch])
+    assert one == two
+    record = json.loads((folder / "config.json").read_text())
+    record["shape"]["network"]["width"] = 64
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    with pytest.raises(CheckpointError, match="cannot read the model"):
+        Scratch.load(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"no")
+    with pytest.raises(CheckpointError, match="cannot read the model"):
+        Scratch.load(tmp_path)
+
+
+def test_prompts_are_continued_and_holes_are_filled(played):
+    model = Scratch.load(played[1] / "mdlm-0" / "run" / "export")
+    columns = model.prompt("the _at", None)
+    assert columns.count(None) == 1
+    *_, canvas = model.decode(model.canvas([columns]), 4)
+    text = model.vocabulary.decode(canvas.tokens[0].tolist())
+    assert (text[:4], text[5:]) == ("the ", "at")
+    assert len(model.prompt("the", None)) == 16
+    assert model.prompt("the", 2).count(None) == 2
+    blocky = Scratch.load(played[1] / "bd3lm-0" / "run" / "export")
+    assert len(blocky.prompt("the", 2)) % 8 == 0
+    with pytest.raises(RequestError, match="at most 16"):
+        model.prompt("the cat", 20)
+    with pytest.raises(RequestError, match="nothing to write"):
+        model.prompt("the cat", 0)
+    with pytest.raises(VocabularyError, match="'Z'"):
+        model.prompt("Z", None)
+
+
+def test_infilling_and_judging_see_what_they_should(played):
+    model = Scratch.load(played[1] / "mdlm-0" / "run" / "export")
+    tokens = torch.from_numpy(model.vocabulary.encode("the cat sat on t"))[None].repeat(8, 1)
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    share, _ = infilled(model, [batch], 4, 4)
+    assert 0 <= share <= 1
+    judge = Scratch.load(played[1] / "judge-1000003" / "run" / "export")
+    noise = torch.randint(0, model.vocabulary.mask_id, (8, 16), generator=torch.Generator().manual_seed(0))
+    assert judged(judge, tokens) < judged(judge, noise)
+    assert entropy(torch.tensor([[0, 1, 2, 3], [5, 5, 5, 5]])) == 1.0
+
+
+def test_counting_tokens_and_pairs():
+    import numpy as np
+
+    found = counted(np.array([0, 1] * 500), np.array([0, 1] * 50), 3)
+    assert found["unigram"] == pytest.approx(1.0, abs=0.01)
+    assert found["bigram"] < 0.02
+
+
+def test_leagues_that_cannot_be_are_refused(text, tmp_path):
+    with pytest.raises(ConfigError, match=r"no family nope: use ar, mdlm"):
+        play(League(corpus=text, families=("nope",)), tmp_path, print)
+    with pytest.raises(ConfigError, match="no family given"):
+        play(League(corpus=text, families=()), tmp_path, print)
+    with pytest.raises(ConfigError, match="no such file"):
+        play(League(corpus="nothing"), tmp_path, print)
+    assert set(League().families) == set(FAMILIES)
