@@ -10,6 +10,7 @@ Checked   tests/parity/test_remdm.py: the published code's probabilities and nex
           expected number of masks is L (1 - a_s) for all but `confident`
 """
 
+from dataclasses import replace
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -23,7 +24,7 @@ from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.remasking import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.decode.rule import Rule
 from mezzotint.families.base import Family
-from mezzotint.families.mdlm import mdlm, subs
+from mezzotint.families.mdlm import MDLM, subs
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule, Survival
@@ -52,15 +53,17 @@ class ReMDM:
 
     kind: Literal["remdm"] = "remdm"
     schedule: Schedule = Linear()
+    weights: Literal["bound", "even"] = "bound"
+    """As in MDLM."""
     strategy: Strategy = Cap()
     nucleus: float = Field(default=0.9, gt=0, le=1)
     """Probability mass that may be drawn from."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
+        trained = MDLM(schedule=self.schedule, weights=self.weights).build(vocab, mask_id)
         process = Absorbing(vocab, mask_id, self.schedule)
-        trained = mdlm(process)
-        return Family(process, trained.objective, remasking(process, self.strategy, self.nucleus))
+        return replace(trained, rule=remasking(process, self.strategy, self.nucleus), update=None)
 
 
 def probabilities(
