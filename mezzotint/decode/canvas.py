@@ -6,7 +6,7 @@ inside a step, so a step can be compiled or captured once.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,12 @@ class Canvas:
     def rng(self) -> Rng:
         """The noise of this step, one independent source per row."""
         return Rng(self.seed, self.step)
+
+    def to(self, device: torch.device | str) -> "Canvas":
+        """The same canvas on another device."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        moved = {name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)}
+        return replace(self, **moved, notes=tuple(note.to(device) for note in self.notes))
 
 
 def write(prompts: Sequence[Sequence[int]], length: int, prior: Prior, seeds: Sequence[int] | None = None) -> Canvas:

@@ -110,7 +110,8 @@ class Run:
     ) -> None:
         self.model, self.length, self.decoding = model, length, decoding
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
-        guidance = Guidance(decoding.guidance, model.mask_id) if decoding.guidance else None
+        blind = torch.tensor([model.mask_id], device=model.device)
+        guidance = Guidance(decoding.guidance, blind) if decoding.guidance else None
         self.reader = Reader(model.network, decoding.policy, model.sees, self.valid, guidance)
 
     def __iter__(self) -> Iterator[Canvas]:
@@ -153,10 +154,5 @@ def lay_out(
     ]
     padding = torch.tensor([width - len(prompt) - count for prompt, count in zip(prompts, open, strict=True)])
     valid = torch.arange(width) >= padding[:, None]
-    canvas = _moved(infill(rows, model.prior, seeds), model.device)
+    canvas = infill(rows, model.prior, seeds).to(model.device)
     return canvas, None if bool(valid.all()) else valid.to(model.device)
-
-
-def _moved(canvas: Canvas, device: torch.device | str) -> Canvas:
-    names = ("tokens", "open", "fixed", "score", "born", "step", "seed")
-    return Canvas(**{name: getattr(canvas, name).to(device) for name in names})

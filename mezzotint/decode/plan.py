@@ -4,6 +4,7 @@ A plan maps a canvas to its steps.  The host looks at the canvas once when the p
 is told of progress with `send(canvas)` and works without it, because a step on a finished window commits nothing.
 """
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
@@ -47,6 +48,28 @@ class Over:
     def __call__(self, total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
         """Long[B]: the share of step k."""
         return linear(torch.full_like(total, self.size), left, k, steps)
+
+
+@dataclass(frozen=True)
+class Leaving:
+    """So many that floor(`size` c) stay open, c falling with the steps; at least one, and fewer than before.
+
+    MaskGIT's schedule as MMaDA has it (2202.04200, sec. 3.3): `size` counts all columns of the image, given ones too.
+    """
+
+    size: int
+    curve: Callable[[float], float]
+    """The share of columns that is open, from the share of steps that is over."""
+
+    def __call__(self, total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
+        """Long[B]: the share of step k."""
+        stay = math.floor(self.size * self.curve((k + 1) / steps))
+        return (left - (left - 1).clamp(max=stay).clamp_min(1)).clamp_min(0)
+
+
+def cosine(share: float) -> float:
+    """cos(pi / 2 share): few columns are written early, many late."""
+    return math.cos(math.pi / 2 * share)
 
 
 @dataclass(frozen=True)

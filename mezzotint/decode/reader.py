@@ -45,14 +45,17 @@ def full(before: int) -> Mask | None:
 
 @dataclass(frozen=True)
 class Guidance:
-    """Logits u + (1 + scale) (c - u): c with the given columns as they are, u with [MASK] in their place (LLaDA)."""
+    """Logits u + (1 + scale) (c - u): c with the given columns as they are, u without what they say (LLaDA, MMaDA)."""
 
     scale: float
-    mask_id: int
+    instead: Tensor
+    """Long[1] or Long[B, L]: what the unconditional half reads in given columns: the mask, or another prompt."""
+    valid: Tensor | None = None
+    """Bool[B, L]: columns that are not padding in the unconditional half; None is those of the canvas."""
 
     def unknowing(self, canvas: Canvas) -> Tensor:
         """Long[B, L]: the canvas as the unconditional half of the network sees it."""
-        return torch.where(canvas.fixed, self.mask_id, canvas.tokens)
+        return torch.where(canvas.fixed, self.instead, canvas.tokens)
 
     def mixed(self, raw: Tensor) -> Tensor:
         """Float[B, W, V] from the logits of both halves, Float[2B, W, V]."""
@@ -100,16 +103,15 @@ class Reader:
         if store.memory is not None:
             store.memory.truncate(read.kept)
         store.order = torch.cat([store.order[:, : read.kept], read.columns], -1)
-        tokens, columns, order = canvas.tokens, read.columns, store.order
-        position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        valid = None
-        if self.valid is not None:
-            position = (self.valid.long().cumsum(-1) - 1).clamp_min(0)
-            valid = self.valid.gather(-1, order)
+        tokens, columns, order, valid = canvas.tokens, read.columns, store.order, self.valid
         if self.guidance is not None:
             tokens = torch.cat([tokens, self.guidance.unknowing(canvas)])
-            columns, position, order = (x.repeat(2, 1) for x in (columns, position, order))
-            valid = None if valid is None else valid.repeat(2, 1)
+            columns, order = columns.repeat(2, 1), order.repeat(2, 1)
+            valid = self._both(canvas)
+        position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        if valid is not None:
+            position = (valid.long().cumsum(-1) - 1).clamp_min(0)
+            valid = valid.gather(-1, order)
         attend = Attend(count, read.kept + count, self.sees(read.kept), valid)
         memory = store.memory
         inputs = Inputs(tokens.gather(-1, columns), position.gather(-1, columns), attend, memory=memory)
@@ -120,3 +122,12 @@ class Reader:
         rows = read.rows if self.guidance is None else read.rows.repeat(2, 1)
         raw = self.network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))
         return raw if self.guidance is None else self.guidance.mixed(raw)
+
+    def _both(self, canvas: Canvas) -> Tensor | None:
+        """Bool[2B, L]: what is not padding in both halves of a guided pass."""
+        assert self.guidance is not None
+        blind = self.valid if self.guidance.valid is None else self.guidance.valid
+        if self.valid is None and blind is None:
+            return None
+        everything = torch.ones_like(canvas.open)
+        return torch.cat([everything if half is None else half for half in (self.valid, blind)])

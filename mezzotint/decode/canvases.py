@@ -1,0 +1,162 @@
+"""Texts written canvas by canvas, each from uniform noise behind what was read before (DiffusionGemma)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from mezzotint.config import config
+from mezzotint.decode.canvas import Canvas, Prior, Step, infill
+from mezzotint.decode.generate import Written
+from mezzotint.decode.halt import Until, written
+from mezzotint.decode.loop import decode
+from mezzotint.decode.propose import Draw
+from mezzotint.decode.renoise import Canvases, Renoise
+from mezzotint.decode.rule import Rule
+from mezzotint.decode.select import EntropyBound
+from mezzotint.errors import CanvasError
+from mezzotint.rng import Rng
+
+
+class CanvasNetwork(Protocol):
+    """Reads text once, and denoises canvases behind it."""
+
+    def read(self, tokens: Tensor, cache: Any, valid: Tensor | None = None) -> Tensor:
+        """Keep Long[B, N] in the cache; `valid` is Bool[B, S + N]."""
+        ...
+
+    def memory(self, rows: int, columns: int) -> Any:
+        """A cache for so many columns; its `length` says how many it holds."""
+        ...
+
+    def __call__(
+        self, canvas: Tensor, cache: Any, before: Tensor | None, told: Tensor | None, valid: Tensor | None
+    ) -> Tensor:
+        """Logits Float[B, W, V] of a canvas, told of the tempered logits of the step before."""
+        ...
+
+
+@config
+class Renoising:
+    """How to write a canvas; checkpoints name their own numbers."""
+
+    canvas: int = Field(default=256, gt=0)
+    """Columns of a canvas."""
+    steps: int = Field(default=48, gt=0)
+    bound: float = Field(default=0.1, ge=0)
+    """Nats by which columns that are kept together may depend on each other."""
+    hottest: float = Field(default=0.8, gt=0)
+    coldest: float = Field(default=0.4, gt=0)
+    """Temperatures at the beginning and behind the end of the steps."""
+    stable: int = Field(default=1, gt=0)
+    """Steps for which first choices must not change before a canvas is left early."""
+    calm: float = Field(default=0.005, ge=0)
+    """Mean entropy in nats below which a canvas may be left early."""
+    halt: bool = True
+
+    def rule(self, vocab: int) -> Rule:
+        """The step that these numbers describe."""
+        return Renoise(
+            uniform_of(vocab),
+            EntropyBound(self.bound),
+            Draw(1.0),
+            self.hottest,
+            self.coldest,
+            self.stable,
+            self.calm,
+        )
+
+
+@dataclass
+class CanvasReader:
+    """The network over one batch: (canvas, step) -> logits of the window, after reading what stands before it."""
+
+    network: CanvasNetwork
+    valid: Tensor | None = None
+    """Bool[B, L]: columns that are not padding; None is all."""
+    passes: list[int] = field(default_factory=list)
+    """Columns of each canvas pass; passes that only read are not in it."""
+    cache: Any = None
+
+    def __call__(self, canvas: Canvas, step: Step) -> Tensor:
+        start, columns = int(step.window.start[0]), step.window.columns()
+        if self.cache is None:
+            self.cache = self.network.memory(*canvas.tokens.shape)
+        done = self.cache.length
+        if done < start:
+            seen = None if self.valid is None else self.valid[:, :start]
+            self.network.read(canvas.tokens[:, done:start], self.cache, seen)
+        before = told = None
+        if canvas.notes and step.k:
+            _, before, told = canvas.notes
+        self.passes.append(step.window.size)
+        seen = None if self.valid is None else self.valid[:, :start]
+        return self.network(canvas.tokens.gather(-1, columns), self.cache, before, told, seen)
+
+
+@dataclass(frozen=True)
+class CanvasModel:
+    """What decoding must know of such a network."""
+
+    network: CanvasNetwork
+    vocab: int
+    stop: tuple[int, ...] = ()
+    pad_id: int = 0
+    device: torch.device | str = "cpu"
+
+
+def write_canvases(
+    model: CanvasModel,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    how: Renoising,
+    seeds: Sequence[int] | None = None,
+) -> Written:
+    """Continue every prompt by at most `length` tokens, written in whole canvases.
+
+    Raises:
+        CanvasError: no prompt, or a length that is not positive.
+    """
+    canvas, valid = lay_out(model, prompts, length, how.canvas, seeds)
+    reader = CanvasReader(model.network, valid)
+    plan = Canvases(how.canvas, how.steps)
+    stop = model.stop if how.halt else ()
+    steps: Iterator[Canvas] = decode(canvas, reader, how.rule(model.vocab), Until(plan, stop, settled=True))
+    with torch.inference_mode():
+        for after in steps:
+            canvas = after
+    return Written(written(canvas, length, stop), canvas, valid, reader.passes)
+
+
+def lay_out(
+    model: CanvasModel,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    size: int,
+    seeds: Sequence[int] | None = None,
+) -> tuple[Canvas, Tensor | None]:
+    """Canvases behind prompts that end together, and Bool[B, L] of what is not padding; None where nothing is.
+
+    Raises:
+        CanvasError: no prompt, or a length that is not positive.
+    """
+    if length < 1 or not prompts:
+        raise CanvasError(f"cannot write {length} tokens behind {len(prompts)} prompts: ask for at least 1 of each")
+    longest, whole = max(map(len, prompts)), -(-length // size) * size
+    padding = [longest - len(prompt) for prompt in prompts]
+    rows = [[*[model.pad_id] * blank, *prompt, *[None] * whole] for blank, prompt in zip(padding, prompts, strict=True)]
+    canvas = infill(rows, uniform_of(model.vocab), seeds)
+    valid = torch.arange(longest + whole) >= torch.tensor(padding)[:, None]
+    return canvas.to(model.device), None if bool(valid.all()) else valid.to(model.device)
+
+
+def uniform_of(vocab: int) -> Prior:
+    """Noise that is any token with equal chance."""
+
+    def prior(shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
+        return (rng.uniform(shape, device) * vocab).long()
+
+    return prior
