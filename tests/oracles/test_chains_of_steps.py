@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from sources import MARKOV, TOKEN, masks
+from sources import MARKOV, PAIR, TOKEN, masks
 from test_sources import DISCRETE_BOUND
 
 from mezzotint.families.d3pm import D3PM
@@ -74,3 +74,27 @@ def test_one_uniform_token_is_exact_with_its_distribution_at_any_number_of_steps
             chance = (stay * (x_t == x_0).double() + (1 - stay) / 3)[:, 0]
             total += chance / steps * family.bound.token_loss(raw, x_0, x_t, t)[:, 0]
     torch.testing.assert_close(total, -TOKEN.p.log(), rtol=0, atol=1e-9)
+
+
+def uniform_bound(source, steps, own):
+    """Nats of every sequence under uniform noise, with the posterior that looks at a column's own token or does not."""
+    family, count = D3PM(steps=steps, transition="uniform").build(VOCAB, MASK), len(source.sequences)
+    x_0, x_t = source.sequences.repeat_interleave(count, 0), source.sequences.repeat(count, 1)
+    total = torch.zeros(count, dtype=torch.float64)
+    for i in range(1, steps + 1):
+        t = torch.full((count**2, 1), i / steps, dtype=torch.float64)
+        stay = 1 - i / steps
+        raw = torch.nn.functional.pad(source.uniform(x_t, 1 - t, own).clamp_min(1e-300).log(), (0, 1))
+        chance = (stay * (x_t == x_0).double() + (1 - stay) / source.real).prod(-1)
+        nats = chance / steps * family.bound.token_loss(raw, x_0, x_t, t).sum(-1)
+        total += nats.unflatten(0, (count, count)).sum(-1)
+    return total
+
+
+def test_under_uniform_noise_the_best_answer_does_not_look_at_its_own_token():
+    # continuous-time values: -log p of every sequence without the own token; 1.5038983 and 2.8675794 on average with it
+    few, many = (uniform_bound(PAIR, steps, own=False) for steps in (32, 64))
+    torch.testing.assert_close(2 * many - few, -PAIR.p.log(), rtol=0, atol=5e-4)
+    for source, wanted in ((TOKEN, 1.5038983), (PAIR, 2.8675794)):
+        few, many = (float((source.p * uniform_bound(source, steps, own=True)).sum()) for steps in (32, 64))
+        assert 2 * many - few == pytest.approx(wanted, abs=6e-3)
