@@ -93,6 +93,19 @@ class Aligned(nn.Module):
         return self.decoder(tokens, positions, attend, cache, head=False).hidden
 
 
+class InPlace(nn.Module):
+    """A network as objectives want it, to be trained: (inputs, t) -> logits at the columns they predict."""
+
+    def __init__(self, network: Aligned) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
+        """Float[B, N, V]; with a shift the first row predicts nothing, and its column must be given."""
+        network = self.network
+        return shifted(network.head(network.hidden(inputs, t)), network.lookback)
+
+
 @dataclass(frozen=True)
 class Published:
     """An opened model."""
