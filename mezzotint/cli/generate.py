@@ -53,6 +53,11 @@ def generate(
         write(folder, text, settings, steps=settings.steps or 32, as_json=as_json, live=live)
         return
     text = _prompt(prompt)
+    from mezzotint.cli import published
+
+    if (folder := published.folder_of(settings.model)) is not None:
+        published.write(folder, text, settings, as_json=as_json, live=live)
+        return
     messages: list[dict[str, str]] | str = text
     if settings.system is not None:
         messages = [{"role": "system", "content": settings.system}, {"role": "user", "content": text}]

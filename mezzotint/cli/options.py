@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, cast, get_type_hints
 
 import typer
@@ -86,6 +87,14 @@ class Settings:
             rich_help_panel=_DIFFUSION,
         ),
     ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="How a published diffusion model decodes, such as llada-fast; its authors' way if not given.",
+            rich_help_panel=_DIFFUSION,
+        ),
+    ] = None
     correct: Annotated[
         bool | None,
         typer.Option(
@@ -112,7 +121,8 @@ class Settings:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
-        if folder_of(self.model) is None:
+        # models in folders have rules of their own
+        if folder_of(self.model) is None and not (Path(self.model) / "config.json").is_file():
             self._check_diffusion()
 
     def writing(self) -> dict[str, Any]:
@@ -137,6 +147,8 @@ class Settings:
 
     def _check_diffusion(self) -> None:
         given = [name for name in ("block", "rule", "level", "steps", "correct") if getattr(self, name) is not None]
+        if self.preset is not None:
+            raise ConfigError(f"--preset is for published diffusion models: {self.model} has --rule and --level")
         if given and self.mode != "diffusion":
             raise ConfigError(f"--{given[0]} belongs to --mode diffusion: leave it out of --mode {self.mode}")
         if self.block is not None and self.block < 1:

@@ -1,0 +1,149 @@
+"""`mezzotint generate --model FOLDER` for a published diffusion model in Hugging Face layout."""
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from mezzotint.cli.options import Settings
+from mezzotint.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mezzotint.data.tokenizer import Tokenizer
+    from mezzotint.decode.canvas import Canvas
+    from mezzotint.decode.presets import Preset
+    from mezzotint.denoisers.published import Published
+
+USUAL = {
+    "llada": "llada-ref",
+    "llada_moe": "llada-ref",
+    "llada2": "llada2",
+    "dream": "dream-ref",
+    "diffullama": "diffullama",
+    "diffugpt": "diffullama",
+    "sdar": "sdar",
+    "fast_dllm": "fdllm2",
+    "wedlm": "wedlm",
+    "rnd1": "rnd1",
+    "diffcoder": "diffcoder",
+    "open_dcoder": "dream-ref",
+}
+"""The preset that a family's authors decode with, by family; others take `eb`."""
+
+
+def folder_of(model: str) -> Path | None:
+    """The folder of a published diffusion model; None if `model` is something else, such as a causal model."""
+    path = Path(model)
+    if not (path / "config.json").is_file():
+        return None
+    from mezzotint.denoisers.known import family_of
+
+    try:
+        found = family_of(json.loads((path / "config.json").read_text(encoding="utf-8")), str(path / "config.json"))
+    except (OSError, ValueError, CheckpointError):
+        return None  # whoever opens it will say what is wrong
+    return path if found != "ar" else None
+
+
+def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
+    """Answer a prompt as the model's authors decode, or by another preset."""
+    from mezzotint.decode.generate import Run
+    from mezzotint.decode.presets import decoding
+    from mezzotint.denoisers.published import open_published
+    from mezzotint.engine.published import model_of
+
+    begun = time.perf_counter()
+    published = open_published(folder)
+    tokenizer = _tokenizer(published)
+    ids = _ids(tokenizer, prompt, settings)
+    how, name = _preset(published, settings)
+    if len(ids) + settings.max_new_tokens > published.context:
+        raise ConfigError(
+            f"the prompt has {len(ids)} tokens and {settings.max_new_tokens} more are asked for: {published.name} "
+            f"reads at most {published.context}"
+        )
+    model = model_of(published)
+    run = Run(model, [ids], settings.max_new_tokens, decoding(how, model, settings.max_new_tokens), [settings.seed])
+    loaded = time.perf_counter()
+    frames = iter(run)
+    if live and not as_json and sys.stdout.isatty():
+        frames = _painted(tokenizer, frames, len(ids))
+    for _ in frames:
+        pass
+    seconds, written = time.perf_counter() - loaded, run.result()
+    tokens = len(written.texts[0])
+    text = tokenizer.decode(written.texts[0])
+    if not as_json:
+        typer.echo(text)
+        rate = f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.0f} tokens/s, {tokens / written.passes:.2f} per"
+        typer.secho(f"{rate} forward", dim=True, err=True)
+        return
+    numbers: dict[str, Any] = {
+        "text": text,
+        "tokens": tokens,
+        "seconds": round(seconds, 4),
+        "tokens_per_second": round(tokens / seconds, 2),
+        "forwards": written.passes,
+        "tokens_per_forward": round(tokens / written.passes, 3),
+        "mode": name,
+        "model": published.name,
+        "finish_reason": "stop" if tokens < settings.max_new_tokens else "length",
+        "load_seconds": round(loaded - begun, 3),
+    }
+    sys.stdout.write(json.dumps(numbers, ensure_ascii=False) + "\n")
+
+
+def _tokenizer(published: "Published") -> "Tokenizer":
+    from mezzotint.data.tokenizer import Tokenizer
+
+    if published.tokenizer is None:
+        raise CheckpointError(f"{published.name} has no tokenizer.json: it cannot read or write text without one")
+    return Tokenizer.from_spec(published.tokenizer)
+
+
+def _ids(tokenizer: "Tokenizer", prompt: str, settings: Settings) -> list[int]:
+    if not tokenizer.has_chat:
+        if settings.system is not None:
+            raise ConfigError("--system needs a chat template, and this model has none")
+        return tokenizer.encode(prompt)
+    system = [{"role": "system", "content": settings.system}] if settings.system is not None else []
+    return tokenizer.chat([*system, {"role": "user", "content": prompt}])
+
+
+def _preset(published: "Published", settings: Settings) -> tuple["Preset", str]:
+    """The preset asked for, or the usual one, with the numbers that the command line gives; and its name."""
+    from mezzotint.decode.presets import preset
+
+    plain = Settings()
+    refused = [name for name in ("mode", "rule", "level", "correct") if getattr(settings, name) != getattr(plain, name)]
+    if refused:
+        raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
+    name = settings.preset or USUAL.get(published.family, "eb")
+    how = preset(name)
+    given = {
+        key: getattr(settings, key)
+        for key in ("temperature", "top_p", "steps", "block")
+        if getattr(settings, key) != getattr(plain, key)
+    }
+    return replace(how, **given), name
+
+
+def _painted(tokenizer: "Tokenizer", frames: "Iterator[Canvas]", prompt: int) -> "Iterator[Canvas]":
+    """The same canvases, the answer of each painted in the terminal as it comes."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(transient=True, refresh_per_second=20) as screen:
+        for canvas in frames:
+            line = Text()
+            tokens, open_ = canvas.tokens[0].tolist()[prompt:], canvas.open[0].tolist()[prompt:]
+            for token, undecided in zip(tokens, open_, strict=True):
+                line.append("░" if undecided else tokenizer.decode([token]), style="dim" if undecided else "bold")
+            screen.update(line)
+            yield canvas

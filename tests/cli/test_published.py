@@ -1,0 +1,72 @@
+"""A published diffusion model in a folder answers a prompt from the command line."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "llada_dense"
+
+
+def mezzotint(*arguments):
+    command = [sys.executable, "-m", "mezzotint.cli.main", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Recorded random weights, and words for their ids."""
+    made = tmp_path / "tiny-llada"
+    made.mkdir()
+    for name in ("config.json", "model.safetensors", "generation_config.json"):
+        shutil.copy(GOLDEN / name, made / name)
+    config = json.loads((made / "config.json").read_text())
+    words = {f"word{i}": i for i in range(config["vocab_size"])}
+    words |= {"<|mdm_mask|>": words.pop(f"word{config['mask_token_id']}"), "hello": words.pop("word5")}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="word0"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.add_special_tokens(["<|mdm_mask|>"])
+    tokenizer.save(str(made / "tokenizer.json"))
+    return made
+
+
+def test_it_writes_as_its_authors_do_or_by_another_preset(folder):
+    usual = mezzotint("generate", "hello hello", "--model", str(folder), "--max-new-tokens", "16", "--json")
+    assert usual.returncode == 0, usual.stderr
+    numbers = json.loads(usual.stdout)
+    assert numbers["mode"] == "llada-ref"
+    assert 0 < numbers["tokens"] <= 16
+    assert numbers["forwards"] == 16 or numbers["finish_reason"] == "stop"
+    fast = mezzotint(
+        "generate", "hello hello", "--model", str(folder), "--max-new-tokens", "16", "--steps", "4", "--json"
+    )
+    assert json.loads(fast.stdout)["forwards"] == 4
+    plain = mezzotint("generate", "hello hello", "--model", str(folder), "--max-new-tokens", "16")
+    assert plain.stdout.strip() == numbers["text"]
+    assert "per forward" in plain.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--preset", "nope"], "no decoding preset 'nope'"),
+        (["--rule", "topk"], "--rule is for the default model"),
+        (["--system", "x"], "needs a chat template"),
+        (["--max-new-tokens", "1000"], "reads at most 128"),
+    ],
+)
+def test_what_it_cannot_do_is_a_sentence(folder, options, message):
+    result = mezzotint("generate", "hello", "--model", str(folder), *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_folder_without_a_tokenizer_says_so():
+    result = mezzotint("generate", "hello", "--model", str(GOLDEN))
+    assert result.returncode == 2
+    assert "no tokenizer.json" in result.stderr
