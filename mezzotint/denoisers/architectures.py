@@ -67,7 +67,7 @@ def llama(fields: Fields) -> Architecture:
         experts=_qwen_experts(fields) if fields.get("num_experts") else None,
         dense=tuple(fields.get("mlp_only_layers", ())),
     )
-    return _architecture(config, keys.llama(fields.names))
+    return of_decoder(config, keys.llama(fields.names))
 
 
 def _qwen_experts(fields: Fields) -> ExpertsConfig:
@@ -105,7 +105,7 @@ def llada(fields: Fields) -> Architecture:
         tied=tied,
         wide_rotation=bool(fields.get("rope_full_precision", True)),
     )
-    return _architecture(config, keys.llada(fields.names))
+    return of_decoder(config, keys.llada(fields.names))
 
 
 def gpt2(fields: Fields) -> Architecture:
@@ -161,7 +161,7 @@ def llada_moe(fields: Fields) -> Architecture:
         experts=experts,
         dense=tuple(depth for depth, one in enumerate(frequency) if not one),
     )
-    return _architecture(config, keys.llama(fields.names))
+    return of_decoder(config, keys.llama(fields.names))
 
 
 def llada2(fields: Fields) -> Architecture:
@@ -171,7 +171,7 @@ def llada2(fields: Fields) -> Architecture:
         score_function=("sigmoid",),
         router_dtype=("fp32",),
         **dict.fromkeys(("use_bias", "use_qkv_bias", "use_sliding_window", "norm_head"), OFF),
-        using_split_qkv_in_self_attention=OFF,
+        **dict.fromkeys(("using_split_qkv_in_self_attention", "expert_capacity"), OFF),
     )
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
     kv_heads, dim = fields.get("num_key_value_heads", heads), fields.get("head_dim", width // heads)
@@ -200,7 +200,7 @@ def llada2(fields: Fields) -> Architecture:
         experts=experts,
         dense=tuple(range(fields.get("first_k_dense_replace", 0))),
     )
-    return _architecture(config, keys.llada2(fields.names, heads * dim, kv_heads * dim))
+    return of_decoder(config, keys.llada2(fields.names, heads * dim, kv_heads * dim))
 
 
 def _decoder(fields: Fields, **more: Any) -> DecoderConfig:
@@ -218,7 +218,8 @@ def _decoder(fields: Fields, **more: Any) -> DecoderConfig:
     )
 
 
-def _architecture(config: DecoderConfig, names: keys.Names) -> Architecture:
+def of_decoder(config: DecoderConfig, names: keys.Names) -> Architecture:
+    """A decoder of this shape, stored under these names."""
     return Architecture(
         make=lambda: Decoder(config),
         keys=names,

@@ -60,7 +60,7 @@ def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
         stop_ids=_stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids,
         pad_id=_inside(fields.get("pad_token_id", row.pad), architecture.vocab),
         block=block,
-        unread=tuple(_unread(checkpoint, architecture)),
+        unread=tuple(left_unread(checkpoint, architecture)),
     )
 
 
@@ -109,7 +109,7 @@ def _inside(one: Any, vocab: int) -> int | None:
     return one if isinstance(one, int) and 0 <= one < vocab else None
 
 
-def _unread(checkpoint: Checkpoint, architecture: Architecture) -> list[str]:
+def left_unread(checkpoint: Checkpoint, architecture: Architecture) -> list[str]:
     """Tensors to leave: computed ones, and a tied head stored a second time.
 
     Raises:

@@ -71,3 +71,12 @@ def test_what_the_checkpoint_says(golden):
     assert model.mask_id is None
     assert model.stop_ids == (json.loads((golden.folder / "config.json").read_text())["text_config"]["eos_token_id"],)
     assert not model.shift
+
+
+@pytest.mark.golden("diffusion_gemma_moe")
+@torch.no_grad()
+def test_logits_stay_within_their_cap(golden):
+    network = open_published(golden.folder).network
+    wild = network.head(1e3 * torch.randn(4, network.config.width, generator=torch.Generator().manual_seed(0)))
+    assert wild.abs().max() <= network.config.cap
+    assert wild.abs().max() > 0.99 * network.config.cap
