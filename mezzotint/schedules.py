@@ -154,6 +154,26 @@ class Logarithmic:
         return torch.expm1((1 - alpha) * math.log(2))
 
 
+@config
+class Sqrt:
+    """alpha = 1 - sqrt(s + (1 - s) t): Diffusion-LM's (2205.14217, App. A), which is 1 - sqrt(s + t) cut off at 0.
+
+    At t = 0 the share sqrt(s) is lost at once: near embeddings, less noise changes no token.
+    """
+
+    kind: Literal["sqrt"] = "sqrt"
+    s: float = Field(default=1e-4, ge=0, lt=1)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return 1 - (self.s + (1 - self.s) * t).sqrt()
+
+    def dalpha(self, t: Tensor) -> Tensor:
+        return -(1 - self.s) / 2 * (self.s + (1 - self.s) * t).rsqrt()
+
+    def time(self, alpha: Tensor) -> Tensor:
+        return ((1 - alpha).square() - self.s) / (1 - self.s)
+
+
 @dataclass(frozen=True)
 class Floored:
     """Another schedule of which at least the share `floor` is always lost: BD3LM's code, "square" and "square root"."""
@@ -200,6 +220,6 @@ def noise_rate(schedule: Survival, t: Tensor) -> Tensor:
 
 
 Schedule = Annotated[
-    Linear | Cosine | Polynomial | Geometric | Exponential | Logarithmic, Field(discriminator="kind"), Named
+    Linear | Cosine | Polynomial | Geometric | Exponential | Logarithmic | Sqrt, Field(discriminator="kind"), Named
 ]
 """A field that takes any schedule: "cosine", or {"kind": "cosine", "eps": 1e-2}."""
