@@ -89,11 +89,10 @@ def test_components_beyond_the_turned_ones_know_no_position():
     assert not torch.allclose(turned[..., 1:, :8], x[..., 1:, :8])
 
 
-def test_turning_in_32_bits_is_nearer_in_half_precision():
+def test_turning_in_32_bits_is_rounded_once():
     """LLaDA's rope_full_precision: cosines of bfloat16 would add their own rounding."""
     x, positions = drawn(1, 2, 12, 16).bfloat16(), torch.arange(3000, 3012)
     exact = rope(positions, 16, 5e5, torch.float32)
-    want = rotated(x.float(), exact)
-    wide, narrow = rotated(x, exact), rotated(x, rope(positions, 16, 5e5, torch.bfloat16))
-    assert wide.dtype == narrow.dtype == torch.bfloat16
-    assert (wide - want).abs().mean() < 0.7 * (narrow - want).abs().mean()
+    want = rotated(x.float(), exact).bfloat16()
+    assert torch.equal(rotated(x, exact), want)
+    assert not torch.equal(rotated(x, rope(positions, 16, 5e5, torch.bfloat16)), want)
