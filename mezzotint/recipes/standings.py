@@ -5,6 +5,7 @@ from typing import Any
 
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.plot import INK, OTHERS_COLOUR, OURS_COLOUR, check
+from mezzotint.recipes.published import ratios
 
 JUDGE = "judge"
 
@@ -30,9 +31,9 @@ def markdown(record: dict[str, Any]) -> str:
     entries = averaged(record)
     base = next((entry["bits_per_character"] for entry in entries if entry["exact"]), None)
     rows = [
-        "| family | bits per character | to AR | tokens per CPU-second, training | infilling | "
+        "| family | bits per character | to AR | published | tokens per CPU-second, training | infilling | "
         "steps: judge's bits (entropy), tokens per CPU-second |",
-        "|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|",
     ]
     for entry in entries:
         sign = "" if entry["exact"] else "≤ "
@@ -41,11 +42,11 @@ def markdown(record: dict[str, Any]) -> str:
             f"{q['steps']}: {q['judge_bits']:.2f} ({q['entropy_bits']:.2f}), {q['tokens_per_second']:,.0f}"
             for q in entry["quality"]
         )
-        rows.append(
-            f"| {entry['name']} | {sign}{entry['bits_per_character']:.3f} ± {entry['standard_error']:.3f} | {ratio} | "
-            f"{entry['tokens_per_cpu_second']:,.0f} | {100 * entry['infilling']:.1f} ± "
-            f"{100 * entry['infilling_error']:.1f} % | {curve} |"
-        )
+        bits = f"{sign}{entry['bits_per_character']:.3f} ± {entry['standard_error']:.3f}"
+        filled = f"{100 * entry['infilling']:.1f} ± {100 * entry['infilling_error']:.1f} %"
+        speed = f"{entry['tokens_per_cpu_second']:,.0f}"
+        cells = [entry["name"], bits, ratio, ratios(entry["name"]), speed, filled, curve]
+        rows.append(f"| {' | '.join(cells)} |")
     counted = record["counted_bits_per_character"]
     rows.append(
         f"\nCounting tokens gives {counted['unigram']:.3f} bits per character, counting pairs {counted['bigram']:.3f}."

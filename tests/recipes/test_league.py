@@ -11,6 +11,8 @@ from mezzotint.errors import CheckpointError, ConfigError, RequestError, Vocabul
 from mezzotint.evaluate.generative import counted, entropy, infilled, judged
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes.league import FAMILIES, League, play
+from mezzotint.recipes.published import PUBLISHED, ratios
+from mezzotint.recipes.published import table as published
 from mezzotint.recipes.standings import averaged, draw, markdown
 
 TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=8", "train.ema=null")
@@ -77,6 +79,15 @@ def test_the_table_marks_bounds_and_averages_seeds(played, tmp_path):
     assert "judge" not in table.split("\n", 1)[1]
     with pytest.raises(ConfigError, match=r"\.svg or \.png"):
         draw(record, tmp_path / "x.gif")
+
+
+def test_published_ratios_stand_beside_ours(played):
+    table = markdown(played[2])
+    row = next(line for line in table.splitlines() if line.startswith("| bd3lm"))
+    assert row.split("|")[4].strip() == ratios("bd3lm")
+    assert ratios("ar") == ""
+    assert published().count("\n| ") == sum(map(len, PUBLISHED.values()))
+    assert all(1 < pair.ratio < 1.4 for found in PUBLISHED.values() for pair in found)
 
 
 def test_models_come_back_from_disk_and_say_what_is_wrong(played, tmp_path):

@@ -1,0 +1,74 @@
+"""What papers found for the families of the league, as ratios to their own autoregressive baseline.
+
+A ratio of bits is the only figure that may stand beside ours: corpora, sizes and budgets differ by orders of magnitude.
+Where papers give perplexities, the ratio is that of their logarithms.
+"""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Found:
+    """One published pair: a family and the autoregressive model of the same table."""
+
+    where: str
+    """The data, and the source."""
+    value: float
+    base: float
+    """Of the autoregressive model."""
+    perplexity: bool = False
+    """Perplexities per token; else bits per character."""
+
+    @property
+    def ratio(self) -> float:
+        """Bits of the family over bits of the baseline."""
+        if self.perplexity:
+            return math.log(self.value) / math.log(self.base)
+        return self.value / self.base
+
+
+_TEXT8 = "text8, 2310.16834"
+_OWT = "OpenWebText, 2406.07524"
+_OWT_BLOCKS = "OpenWebText, 2503.09573"
+_OWT_DUO = "OpenWebText, 2506.10892"
+
+PUBLISHED: dict[str, tuple[Found, ...]] = {
+    "mdlm": (
+        Found("text8, as the paper of RDLM lists it", 1.40, 1.23),
+        Found("LM1B, 33 B tokens, 2406.07524", 27.04, 22.32, perplexity=True),
+        Found("LM1B, 327 B tokens, 2406.07524", 23.00, 20.86, perplexity=True),
+        Found(_OWT, 23.21, 17.54, perplexity=True),
+    ),
+    "bd3lm": (
+        Found(f"{_OWT_BLOCKS}, blocks of 16", 22.27, 17.54, perplexity=True),
+        Found(f"{_OWT_BLOCKS}, blocks of 8", 21.68, 17.54, perplexity=True),
+        Found(f"{_OWT_BLOCKS}, blocks of 4", 20.73, 17.54, perplexity=True),
+    ),
+    "d3pm-absorbing": (Found("text8, 2107.03006, 1,000 steps", 1.45, 1.23),),
+    "d3pm-uniform": (Found("text8, 2107.03006, 1,000 steps", 1.61, 1.23),),
+    "sedd-absorbing": (Found(_TEXT8, 1.39, 1.23), Found(_OWT, 24.10, 17.54, perplexity=True)),
+    "sedd-uniform": (Found(_TEXT8, 1.47, 1.23), Found(_OWT_DUO, 29.7, 17.5, perplexity=True)),
+    "udlm": (Found(_OWT_DUO, 27.4, 17.5, perplexity=True),),
+    "duo": (Found(_OWT_DUO, 25.2, 17.5, perplexity=True),),
+}
+"""By the league's names; families that are missing have no pair with a baseline of their own."""
+
+
+def table() -> str:
+    """The pairs as Markdown."""
+    rows = ["| family | on | family's figure | AR's figure | ratio of bits |", "|---|---|---|---|---|"]
+    for name, found in PUBLISHED.items():
+        for pair in found:
+            unit = "perplexity" if pair.perplexity else "bits per character"
+            rows.append(f"| {name} | {pair.where} | {pair.value:g} {unit} | {pair.base:g} | {pair.ratio:.2f} |")
+    return "\n".join(rows) + "\n"
+
+
+def ratios(name: str) -> str:
+    """The range of a family's published ratios; empty where there is none."""
+    values = sorted(pair.ratio for pair in PUBLISHED.get(name, ()))
+    if not values:
+        return ""
+    low, high = f"{values[0]:.2f}", f"{values[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
