@@ -197,6 +197,14 @@ def test_names_without_the_leading_model_are_the_same(folder):
     torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
 
 
+@pytest.mark.parametrize("folder", ["dream"], indirect=True)
+def test_computed_tensors_that_tools_store_are_left(folder):
+    extra = "model.layers.0.self_attn.rotary_emb.inv_freq"
+    rewritten(folder, lambda tensors: tensors.update({extra: torch.ones(6)}))
+    assert read_facts(open_folder(folder, "x")).unread == (extra,)
+    assert opened(folder).family == "dream"
+
+
 def joined(tensors, prefix, count):
     gates, ups, downs = (
         torch.stack([tensors.pop(f"{prefix}experts.{one}.{part}_proj.weight") for one in range(count)])
