@@ -143,4 +143,4 @@ def _rows(t: Tensor | None, rows: Tensor) -> Tensor | None:
 def _coin(x: Tensor, name: int) -> Tensor:
     """Float64[B] in (0, 1), from the bits of each row's sum."""
     words = x.detach().double().flatten(1).sum(1).view(torch.int64)
-    return uniform(words, name, 0)
+    return uniform(words, torch.tensor(name, device=x.device), torch.zeros_like(words))

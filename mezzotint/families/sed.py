@@ -1,0 +1,85 @@
+"""SED: self-conditioned diffusion on fixed embeddings (Strudel et al. 2022, arXiv 2211.04236).
+
+Process   processes/gaussian.py on a frozen table, random or another model's, rows of norm sqrt(E), sigma_0 = 1e-2
+          (sec. 3.1); cosine noise whose first beta is 2e-3, T = 1000 (sec. 4.1): processes/betas.py `cosine_from`
+Loss      |x_0 - f(x_t, x~_0, t)|^2, a mean over features, plus -log p(w | x_0), which trains only the readout
+          (sec. 3.2)
+Network   denoisers/vectors.py with conditions=true, wrapped by `wrapped`: self-conditioning on half of the rows
+          (sec. 3.3), conditions and estimates dropped together for guidance (sec. 3.5): denoisers/wrappers.py
+Spans     conditions while training, 1 to 5 spans (sec. 3.4): objectives/vectors.py `Spans`; a given column is clean, on
+          features of its own, has no loss, and is known by its time, 0
+Sampler   the posterior's step without clamping, each estimate read in the next step: decode/back.py, decode/latent.py
+Differs   rotations for relative positions (the trunk's); learned E, reported unstable there, is Diffusion-LM's card;
+          the paper trains both passes of self-conditioning, here the first of half of the rows and the second of others
+Checked   tests/families/test_sed.py, tests/oracles/test_vectors.py
+"""
+
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from mezzotint.config import config
+from mezzotint.decode.back import Back
+from mezzotint.decode.grid import LatentGrid
+from mezzotint.decode.latent import Noting
+from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
+from mezzotint.families.base import Family
+from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
+from mezzotint.processes.betas import Table, cosine_from
+from mezzotint.processes.gaussian import Gaussian, Readout, fresh, scaled
+
+
+@config
+class SED:
+    """Diffusion on fixed embeddings."""
+
+    kind: Literal["sed"] = "sed"
+    width: int = Field(default=64, gt=0)
+    """Features of an embedding."""
+    steps: int = Field(default=1000, gt=1)
+    first: float = Field(default=2e-3, gt=0, lt=1)
+    """Noise of the first step."""
+    spread: float = Field(default=1e-2, gt=0)
+    """sigma_0."""
+    spans: int = Field(default=5, gt=0)
+    """Most spans of a text that is infilled; 1 trains without conditions."""
+    seed: int = 0
+    """Of the random embeddings."""
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids with random embeddings; `on` takes those of another model."""
+        return sed(self.on(fresh(vocab, self.width, self.seed)), self.steps, Spans(self.spans))
+
+    def on(self, embeddings: Tensor) -> Gaussian:
+        """The process on Float[V, E] embeddings."""
+        table = scaled(embeddings)
+        return Gaussian(table, Table.of(cosine_from(self.steps, self.first)), spread=self.spread, head=Readout(table))
+
+
+def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
+    """SED on a process with frozen embeddings, trained at `steps` times."""
+    update = Back(process)
+    objective = Vectors(process, Losses(process), Grid(whole, steps), given=given)
+    return Family(process, objective, Noting(LatentGrid(update, process.round)), update)
+
+
+def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, *, drop: float = 0.1) -> nn.Module:
+    """The network as SED trains and samples it; `scale` guides samples, up to about 4 (sec. 3.5).
+
+    `drop` is the share of rows trained without conditions, which the paper does not tell.
+    """
+    return ClassifierFree(SelfConditioned(network, process.width), Ungiven(process.width), scale, drop)
+
+
+class Losses:
+    """(raw, what it answers) -> terms Float[B, L]."""
+
+    def __init__(self, process: Gaussian) -> None:
+        self.process = process
+
+    def __call__(self, raw: Tensor, x: Noised) -> dict[str, Tensor]:
+        """The regression, and the readout's cross-entropy."""
+        nll = -self.process.round(x.z_0.detach()).gather(-1, x.tokens[..., None])[..., 0]
+        return {"mse": (x.z_0 - raw).square().mean(-1), "rounding": nll}
