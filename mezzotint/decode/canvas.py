@@ -36,10 +36,29 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class Places:
+    """Columns that need not stand side by side; asked as a span is."""
+
+    start: Tensor
+    """Long[B]: where the window begins that they are taken from."""
+    chosen: Tensor
+    """Long[B, W]."""
+
+    @property
+    def size(self) -> int:
+        """How many of every row."""
+        return self.chosen.shape[1]
+
+    def columns(self) -> Tensor:
+        """Long[B, W]: the columns themselves."""
+        return self.chosen
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """What a plan asks of one denoising step."""
 
-    window: Span
+    window: Span | Places
     budget: Tensor
     """Long[B]: commit at least this many columns."""
     k: int

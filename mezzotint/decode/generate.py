@@ -1,14 +1,14 @@
 """Prompts in, texts out: canvases of one width, the loop over them, and what was written."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from mezzotint.decode.cache import Policy, nothing
-from mezzotint.decode.canvas import Canvas, infill
+from mezzotint.decode.canvas import Canvas, Places, infill
 from mezzotint.decode.halt import Until, written
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Plan
@@ -62,6 +62,8 @@ class Decoding:
     """Leave a row at its first confirmed end."""
     settled: bool = False
     """Look for an end between windows only."""
+    focus: bool = False
+    """Ask for logits of open columns only, for rules that look at nothing else and not at distances."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,30 @@ class Run:
         if self.decoding.halt and self.model.stop:
             plan = Until(plan, self.model.stop, self.decoding.settled)
         with torch.inference_mode():
+            if self.decoding.focus:
+                yield from self._focused(plan)
+                return
             for canvas in decode(self.canvas, self.reader, self.decoding.rule, plan):
                 self.canvas = canvas
                 yield canvas
+
+    def _focused(self, plan: Plan) -> Iterator[Canvas]:
+        """The loop of `decode`, the rule seeing the window's open columns only."""
+        steps = plan(self.canvas)
+        step = next(steps, None)
+        while step is not None:
+            columns = step.window.columns()
+            open = self.canvas.open.gather(-1, columns)
+            most = max(1, int(open.sum(-1).amax()))
+            only = (~open).long().argsort(dim=-1, stable=True)[:, :most]
+            raw = self.reader(self.canvas, step, only)
+            seen = replace(step, window=Places(step.window.start, columns.gather(-1, only)))
+            self.canvas = self.decoding.rule(raw, self.canvas, seen, self.canvas.rng)
+            yield self.canvas
+            try:
+                step = steps.send(self.canvas)
+            except StopIteration:
+                return
 
     def result(self) -> Written:
         """What is written by now."""

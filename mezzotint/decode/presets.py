@@ -121,6 +121,7 @@ def decoding(preset: Preset, model: Model, length: int) -> Decoding:
         guidance=preset.guidance,
         halt=preset.halt and preset.ends != "never",
         settled=preset.edit is not None,
+        focus=preset.edit is None and not preset.leftward and not isinstance(preset.choose, Leap | Klass),
     )
 
 

@@ -5,7 +5,7 @@ columns through the head.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -79,12 +79,14 @@ class Reader:
     """How many columns each pass read, per row."""
     store: Store | None = None
 
-    def __call__(self, canvas: Canvas, step: Step) -> Tensor:
-        """Float[B, W, V]: logits of the step's window."""
+    def __call__(self, canvas: Canvas, step: Step, only: Tensor | None = None) -> Tensor:
+        """Float[B, W, V]: logits of the step's window, or of those of its columns that Long[B, w] `only` counts."""
         if self.store is None:
             self.store = self._fresh(canvas)
         raw = None
         for read in self.policy(self.store, canvas, step):
+            if only is not None and read.rows is not None:
+                read = replace(read, rows=read.rows.gather(-1, only))
             raw = self._pass(read, canvas, step)
         assert raw is not None
         return raw

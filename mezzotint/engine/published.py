@@ -7,7 +7,7 @@ import torch
 
 from mezzotint.decode.generate import Model, Written, generate
 from mezzotint.decode.presets import Preset, decoding
-from mezzotint.denoisers.published import Published
+from mezzotint.denoisers.published import Aligned, Published
 from mezzotint.errors import CapacityError, ConfigError
 
 
@@ -19,6 +19,7 @@ def model_of(published: Published) -> Model:
     """
     if published.mask_id is None:
         raise ConfigError(f"{published.name} has no mask token: it cannot be written by filling masks in")
+    assert isinstance(published.network, Aligned)
     weight = next(published.network.parameters())
     tokens = None
     if published.tokenizer is not None:

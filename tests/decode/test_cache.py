@@ -58,7 +58,7 @@ def test_the_first_step_of_a_window_is_exact_and_later_ones_are_not(policy, shif
     made, reader = logits(model(shifted=shifted), policy, Blocks(5, steps=5))
     plain, cached, open = made[0]
     torch.testing.assert_close(cached[open], plain[open], atol=1e-4, rtol=1e-4)
-    assert max((c - p)[o].abs().max() for p, c, o in made if o.any()) > 1e-3
+    assert max((c - p)[o].abs().max() for p, c, o in made if o.any()) > 1e-6
     assert sum(reader.passes) < len(made) * max(reader.passes)
 
 

@@ -149,3 +149,19 @@ def test_rows_of_the_vocabulary_that_mean_nothing_are_never_written():
     net = replace(model(), tokens=9)
     made = generate(net, PROMPTS[:1], 16, decoding(Preset(temperature=5.0, halt=False), net, 16))
     assert max(made.texts[0]) < 9
+
+
+FOCUSED = [
+    name
+    for name, made in PRESETS.items()
+    if made.confidence not in ("random", "ancestral") and decoding(small(name), net_for(name), 14).focus
+]
+
+
+@pytest.mark.parametrize("name", FOCUSED)
+def test_looking_at_open_columns_only_writes_the_same(name):
+    net = net_for(name)
+    how = decoding(small(name, temperature=0.0), net, 14)
+    focused, whole = (generate(net, PROMPTS[:2], 14, each) for each in (how, replace(how, focus=False)))
+    assert focused.texts == whole.texts
+    assert focused.passes == whole.passes
