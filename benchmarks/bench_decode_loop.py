@@ -1,0 +1,234 @@
+"""What decoding costs beside the network: tokens per CPU-second at one token per pass, under every cache.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_decode_loop.py
+
+The yardstick is transformers' own greedy `generate` with its cache, on its Qwen3 of the same shape.  One token per pass
+means that only the loop and what the cache saves count.  All contenders take turns in one process, every round in
+another order, and only CPU time counts; the figures are medians over rounds.
+
+Approximate caches drift: for each, the share of tokens equal to those written without a cache, and the mean
+Kullback-Leibler divergence in nats of what the network says of open columns, along the canvases of the run without one.
+The networks have random weights, whose predictions depend on far columns more than those of trained ones do, so a cache
+is approximate here as it would be there, but the numbers are not those of a trained model.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from mezzotint.decode.cache import Delayed, Dual, Growing, Policy, Prefix, Settled, nothing
+from mezzotint.decode.generate import Decoding, Model, Run, generate
+from mezzotint.decode.plan import Blocks, following, multiples
+from mezzotint.decode.propose import likeliest
+from mezzotint.decode.reader import Reader
+from mezzotint.decode.rule import Unmask
+from mezzotint.decode.select import Top
+from mezzotint.decode.shapers import Ban
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.evaluate.machine import commit, machine, slug, versions
+
+VOCAB, WIDTH, LAYERS, HEADS, INNER = 8192, 256, 4, 4, 704
+PROMPT, NEW, BLOCK, ROWS = 32, 128, 32, 4
+RESULTS = Path(__file__).parent / "results"
+AR = "transformers AR"
+POLICIES: dict[str, tuple[Policy, int | None]] = {
+    "no cache": (nothing, None),
+    "prefix": (Prefix(), None),
+    "dual": (Dual(), None),
+    "delayed, every 8": (Delayed(8), None),
+    "block-causal, no cache": (Growing(BLOCK), BLOCK),
+    "block-causal": (Settled(BLOCK), BLOCK),
+}
+APPROXIMATE: dict[str, Policy] = {
+    "prefix": Prefix(),
+    "prefix, every 8": Prefix(every=8),
+    "dual": Dual(),
+    "dual, every 8": Dual(every=8),
+    "dual, 16 columns around": Dual(back=16, ahead=16),
+    "delayed, every 8": Delayed(8),
+    "delayed, every 32": Delayed(32),
+}
+Contender = Callable[[int], int]
+"""The number of the round -> tokens written."""
+
+
+def main() -> None:
+    """Measure and write benchmarks/results/decode_loop_<machine>.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--machine", default=slug(machine()["cpu"]), help="part of the file's name")
+    parser.add_argument("--dry", action="store_true", help="print only")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    contenders = {AR: theirs(), **ours()}
+    speeds = measure(contenders, options.rounds)
+    speed = {name: statistics.median(found) for name, found in speeds.items()}
+    for name, value in speed.items():
+        print(f"{name:28} {value:8.1f} tokens per CPU-second  {value / speed[AR]:5.2f} x")
+    drifts = {name: drift(policy) for name, policy in APPROXIMATE.items()}
+    for name, found in drifts.items():
+        print(f"{name:28} {found['tokens_equal']:8.3f} of tokens equal, {found['nats']:.5f} nats")
+    share = overhead()
+    print(f"{'outside the network':28} {share:8.3f} of a pass at {LARGE} ids")
+    if not options.dry:
+        record = {
+            "shape": {"vocab": VOCAB, "width": WIDTH, "layers": LAYERS, "heads": HEADS, "inner": INNER},
+            "task": {"prompt": PROMPT, "new": NEW, "block": BLOCK, "tokens_per_pass": 1},
+            "threads": 1,
+            "rounds": options.rounds,
+            "versions": versions(("torch", "transformers")),
+            "machine": machine(),
+            "commit": commit(),
+            "tokens_per_cpu_second": speed,
+            "times_transformers": {name: value / speed[AR] for name, value in speed.items()},
+            "all": speeds,
+            "drift": drifts,
+            "loop_share_of_a_pass": {"vocab": LARGE, "share": share},
+        }
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"decode_loop_{options.machine}.json"
+        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        print(path)
+
+
+def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
+    """Tokens per CPU-second of every round, after one that is not counted."""
+    speeds: dict[str, list[float]] = {name: [] for name in contenders}
+    order = list(contenders)
+    for number in range(rounds + 1):
+        random.Random(number).shuffle(order)
+        for name in order:
+            begun = time.process_time()
+            tokens = contenders[name](number)
+            if number:
+                speeds[name].append(tokens / (time.process_time() - begun))
+    return speeds
+
+
+def prompts(number: int, rows: int = 1) -> torch.Tensor:
+    """Random ids; [MASK] is the last one and never among them."""
+    return torch.randint(0, VOCAB - 1, (rows, PROMPT), generator=torch.Generator().manual_seed(number))
+
+
+def theirs() -> Contender:
+    """Greedy `generate` of transformers' Qwen3, which never meets an end token."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    torch.manual_seed(0)
+    shape = Qwen3Config(
+        vocab_size=VOCAB,
+        hidden_size=WIDTH,
+        intermediate_size=INNER,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=WIDTH // HEADS,
+        max_position_embeddings=512,
+        tie_word_embeddings=False,
+        eos_token_id=None,
+        pad_token_id=0,
+    )
+    network = Qwen3ForCausalLM(shape).eval()
+
+    def run(number: int) -> int:
+        ids = prompts(number)
+        with torch.inference_mode():
+            network.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=NEW, min_new_tokens=NEW, do_sample=False
+            )
+        return NEW
+
+    return run
+
+
+def model(block: int | None, vocab: int = VOCAB) -> Model:
+    """A network of the benchmark's shape with random weights."""
+    torch.manual_seed(0)
+    network = TransformerConfig(width=WIDTH, layers=LAYERS, heads=HEADS, hidden=INNER).build(vocab).eval()
+    torch.nn.init.normal_(network.head.weight, std=WIDTH**-0.5)
+    return Model(network.requires_grad_(False), vocab - 1, vocab, block=block)
+
+
+def decoding(policy: Policy, block: int | None, vocab: int = VOCAB, focus: bool = True) -> Decoding:
+    """The surest column of the block in every pass."""
+    rule = Unmask(likeliest, Top(1), shapers=(Ban(torch.arange(vocab) == vocab - 1),))
+    return Decoding(
+        rule, Blocks(BLOCK, place=following if block is None else multiples), policy, halt=False, focus=focus
+    )
+
+
+def ours() -> dict[str, Contender]:
+    """One network under every policy, and the two that matter most in a batch."""
+    found = {name: written(policy, block, 1) for name, (policy, block) in POLICIES.items()}
+    for name in ("dual", "block-causal"):
+        found[f"{name}, batch {ROWS}"] = written(*POLICIES[name], ROWS)
+    return found
+
+
+def written(policy: Policy, block: int | None, rows: int) -> Contender:
+    """Texts of NEW tokens each."""
+    used, how = model(block), decoding(policy, block)
+
+    def run(number: int) -> int:
+        made = generate(used, prompts(number, rows).tolist(), NEW, how)
+        assert made.passes == NEW
+        return NEW * rows
+
+    return run
+
+
+def drift(policy: Policy) -> dict[str, float]:
+    """How far a cache is from none, over a few prompts."""
+    used, equal, nats = model(None), [], []
+    for number in range(2):
+        batch = prompts(number).tolist()
+        plain = Run(used, batch, NEW, decoding(nothing, None, focus=False))
+        reader, cached = plain.reader, Reader(used.network, policy, used.sees)
+
+        def both(canvas, step, reader=reader, cached=cached):  # noqa: ANN001, ANN202 - a Denoise
+            raw, other = reader(canvas, step).log_softmax(-1), cached(canvas, step).log_softmax(-1)
+            apart = (raw.exp() * (raw - other)).sum(-1)
+            nats.append(float(apart[canvas.open.gather(-1, step.window.columns())].mean()))
+            return raw
+
+        plain.reader = both
+        for _ in plain:
+            pass
+        alone = generate(used, batch, NEW, decoding(policy, None))
+        equal.append(float((alone.canvas.tokens == plain.canvas.tokens)[:, PROMPT:].float().mean()))
+    return {"tokens_equal": statistics.mean(equal), "nats": statistics.mean(nats)}
+
+
+LARGE = 126464
+
+
+def overhead() -> float:
+    """The share of a step that is not the network, with LLaDA's vocabulary and a block of 32 open columns.
+
+    The network here is tiny; LLaDA's own costs a thousand times as much, so its share there is smaller by as much.
+    """
+    used, how = model(None, LARGE), decoding(nothing, None, LARGE)
+    run = Run(used, prompts(0).tolist(), BLOCK, how)
+    inside, reader, begun = [], run.reader, time.process_time()
+
+    def timed(canvas, step, only):  # noqa: ANN001, ANN202 - a Denoise
+        started = time.process_time()
+        raw = reader(canvas, step, only)
+        inside.append(time.process_time() - started)
+        return raw
+
+    run.reader = timed
+    for _ in run:
+        pass
+    whole = time.process_time() - begun
+    return (whole - sum(inside)) / whole
+
+
+if __name__ == "__main__":
+    main()
