@@ -31,7 +31,10 @@ class Bound:
     """Added to 1 - alpha, as BD3LM's code does for one schedule; above 0 it is no bound."""
 
     def __call__(self, t: Tensor) -> Tensor:
-        return -self.schedule.dalpha(t) / (1 - self.schedule.alpha(t) + self.guard)
+        # near t = 0 a float32 loses 1 - alpha of schedules that start flat, and infinity times nothing masked is no number
+        exact = t.double()
+        lost = (1 - self.schedule.alpha(exact) + self.guard).clamp_min(1e-12)
+        return (-self.schedule.dalpha(exact) / lost).to(t.dtype)
 
 
 def even(t: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.families.mdlm import MDLM
 from mezzotint.objectives import scoring
+from mezzotint.objectives.masked import Bound
 from mezzotint.objectives.scoring import cross_entropy
 from mezzotint.rng import Rng
+from mezzotint.schedules import Cosine, Linear, Polynomial
 
 VOCAB, MASK = 11, 10
 NETWORKS = {
@@ -143,3 +145,14 @@ def test_the_weighted_sum_and_its_gradients_in_float64():
         torch.autograd.grad(3 * total, leaves), torch.autograd.grad(3 * (weight * expected).sum(), leaves), strict=True
     ):
         torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("schedule", [Linear(eps=0), Cosine(eps=0), Polynomial(power=2.0, eps=0)], ids=repr)
+def test_the_bounds_weight_is_a_number_down_to_no_noise(schedule):
+    t = torch.tensor([[1e-9], [1e-7], [1e-4], [0.5]])
+    weight = Bound(schedule)(t)
+    assert bool(weight.isfinite().all())
+    exact = t.double()[2:]
+    torch.testing.assert_close(
+        weight[2:].double(), -schedule.dalpha(exact) / (1 - schedule.alpha(exact)), rtol=1e-6, atol=0
+    )
