@@ -12,6 +12,7 @@ from mezzotint.denoisers.fields import OFF, Fields
 from mezzotint.denoisers.gpt2 import GPT2, GPT2Config
 from mezzotint.denoisers.gpt2 import Names as GPT2Names
 from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Softmax
+from mezzotint.denoisers.variants import slides
 from mezzotint.denoisers.weights import Keys
 
 
@@ -53,6 +54,8 @@ def llama(fields: Fields) -> Architecture:
         pretraining_tp=(None, 1),
         decoder_sparse_step=(None, 1),
     )
+    if slides(fields.values):
+        fields.only(sliding_window=OFF)
     if fields.get("layer_types"):
         fields.only(layer_types=(["full_attention"] * fields.count("num_hidden_layers"),))
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")

@@ -20,7 +20,7 @@ def refuse_variants(checkpoint: Checkpoint) -> None:
     variants = {
         "rope_scaling": rope.get("rope_type", rope.get("type", "default")) not in ("default", "none"),
         "hidden_act": config.get("hidden_act", "silu") not in ("silu", "swish"),
-        "sliding_window": _slides(config),
+        "sliding_window": slides(config),
         "partial_rotary_factor": config.get("partial_rotary_factor", 1.0) != 1.0,
     }
     for key, present in variants.items():
@@ -28,7 +28,7 @@ def refuse_variants(checkpoint: Checkpoint) -> None:
             raise CheckpointError(f"{checkpoint.path} sets {key} to {config.get(key)!r}, which is not supported")
 
 
-def _slides(config: dict[str, Any]) -> bool:
+def slides(config: dict[str, Any]) -> bool:
     """Whether some layer reads only a window; Qwen configurations carry a window they do not use."""
     switched_on = config.get("use_sliding_window", config.get("model_type") == "mistral")
     return bool(config.get("sliding_window")) and bool(switched_on)

@@ -111,6 +111,7 @@ def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(folder):
         ("dream", "hidden_act", "gelu"),
         ("sdar", "use_sliding_window", True),
         ("sdar_moe", "decoder_sparse_step", 2),
+        ("rnd1", "layer_types", ["sliding_attention", "full_attention"]),
         ("llada_moe", "moe_router_score_function", "sigmoid"),
         ("llada2_moe", "score_function", "softmax"),
         ("llada2_moe", "expert_capacity", 48),
@@ -131,6 +132,13 @@ def test_a_setting_that_is_not_computed_is_named(folder, field, value):
 def test_a_missing_setting_is_named(folder, field):
     set_field(folder, **{field: None})
     with pytest.raises(CheckpointError, match=rf"config\.json lacks {field}"):
+        opened(folder)
+
+
+@pytest.mark.parametrize("folder", ["diffullama"], indirect=True)
+def test_a_window_that_is_on_by_default_is_named(folder):
+    set_field(folder, model_type="mistral", sliding_window=64)
+    with pytest.raises(CheckpointError, match=r"config\.json sets sliding_window to 64"):
         opened(folder)
 
 
