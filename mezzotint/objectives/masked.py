@@ -31,7 +31,7 @@ class Bound:
     """Added to 1 - alpha, as BD3LM's code does for one schedule; above 0 it is no bound."""
 
     def __call__(self, t: Tensor) -> Tensor:
-        # near t = 0 a float32 loses 1 - alpha of schedules that start flat, and infinity times nothing masked is no number
+        # a float32 loses 1 - alpha near t = 0 where a schedule starts flat, and infinity times no mask is no number
         exact = t.double()
         lost = (1 - self.schedule.alpha(exact) + self.guard).clamp_min(1e-12)
         return (-self.schedule.dalpha(exact) / lost).to(t.dtype)

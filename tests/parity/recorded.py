@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 HERE = Path(__file__).parent
 ROOT = Path(os.environ.get("MEZZOTINT_GOLDEN") or HERE.parent / "golden")
+MARKER = re.compile(r"mark\.golden\(([^)]*)\)")
 DEFAULT = {"float64": (1e-9, 1e-10), "float32": (1e-4, 2e-5)}
 
 
@@ -64,5 +65,5 @@ def folders() -> list[str]:
 
 def claimed() -> set[str]:
     """Names of the folders that some test reads."""
-    marker = re.compile(r'mark\.golden\(\s*"(\w+)"')
-    return {name for file in HERE.glob("test_*.py") for name in marker.findall(file.read_text(encoding="utf-8"))}
+    calls = (call for file in HERE.glob("test_*.py") for call in MARKER.findall(file.read_text(encoding="utf-8")))
+    return {name for call in calls for name in re.findall(r'"(\w+)"', call)}
