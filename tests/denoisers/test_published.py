@@ -8,20 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from released import GIVEN, GOLDEN, copied, opened, rewritten, set_field
 from safetensors.torch import load_file, save_file
 
 from mezzotint.checkpoints.folder import open_published as open_folder
 from mezzotint.denoisers.facts import Overrides, read_facts
 from mezzotint.denoisers.known import FAMILIES, family_of
 from mezzotint.denoisers.published import open_published
-from mezzotint.denoisers.weights import Form
 from mezzotint.errors import CheckpointError, ConfigError
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-GIVEN = {
-    "llada2_moe": Overrides(mask_id=156),
-    "diffullama": Overrides(family="diffullama", mask_id=81),
-}
 MODELS = {
     "llada_dense": "llada",
     "llada_gqa_tied": "llada",
@@ -41,24 +36,8 @@ MODELS = {
 
 @pytest.fixture
 def folder(request, tmp_path):
-    """A copy that a test may damage."""
-    return Path(shutil.copytree(GOLDEN / request.param, tmp_path / request.param))
-
-
-def opened(path, form=None):
-    return open_published(path, form or Form(), GIVEN.get(path.name, Overrides()))
-
-
-def rewritten(path, change):
-    """Apply `change` to the stored tensors."""
-    tensors = load_file(path / "model.safetensors")
-    change(tensors)
-    save_file(tensors, path / "model.safetensors")
-
-
-def set_field(path, **fields):
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | fields))
+    """A copy of a recorded folder that a test may damage."""
+    return copied(request.param, tmp_path)
 
 
 def a_matrix(path):
@@ -154,124 +133,6 @@ def test_code_and_pickles_are_refused(folder):
     (folder / "pytorch_model.bin").write_bytes(b"\x80\x02")
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin is a pickle"):
         opened(folder)
-
-
-@pytest.mark.parametrize("folder", ["llada_dense"], indirect=True)
-def test_shards_and_their_index(folder):
-    tensors = load_file(folder / "model.safetensors")
-    want = opened(folder).network(torch.arange(8)[None])
-    names = sorted(tensors)
-    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for file, inside in parts.items():
-        save_file({name: tensors[name] for name in inside}, folder / file)
-    (folder / "model.safetensors").unlink()
-    placed = {name: file for file, inside in parts.items() for name in inside}
-    size = sum(x.numel() * 4 for x in tensors.values())
-
-    def index(size, placed):
-        document = {"metadata": {"total_size": size}, "weight_map": placed}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(document))
-
-    index(size, placed)
-    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
-    index(size + 1, placed)
-    with pytest.raises(CheckpointError, match=r"index\.json promises"):
-        opened(folder)
-    index(size, {name: file for name, file in placed.items() if name != names[0]})
-    with pytest.raises(CheckpointError, match=f"00001-of-00002.safetensors holds {names[0]}"):
-        opened(folder)
-
-
-@pytest.mark.parametrize("folder", ["llada_gqa_tied"], indirect=True)
-def test_a_tied_head_may_be_stored_twice_if_it_is_the_same(folder):
-    embed, head = "model.transformer.wte.weight", "model.transformer.ff_out.weight"
-    rewritten(folder, lambda tensors: tensors.update({head: tensors[embed].clone()}))
-    network = opened(folder).network
-    assert network.decoder.head.weight is network.decoder.embed.weight
-    rewritten(folder, lambda tensors: tensors[head].add_(1))
-    with pytest.raises(CheckpointError, match=f"{head} although the configuration ties it"):
-        opened(folder)
-    set_field(folder, weight_tying=False)
-    assert opened(folder).network.decoder.head.weight is not network.decoder.embed.weight
-
-
-@pytest.mark.parametrize("folder", ["llada_dense"], indirect=True)
-def test_names_without_the_leading_model_are_the_same(folder):
-    want = opened(folder).network(torch.arange(8)[None])
-    rewritten(
-        folder,
-        lambda tensors: [tensors.update({key.removeprefix("model."): tensors.pop(key)}) for key in list(tensors)],
-    )
-    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
-
-
-@pytest.mark.parametrize("folder", ["dream"], indirect=True)
-def test_computed_tensors_that_tools_store_are_left(folder):
-    extra = "model.layers.0.self_attn.rotary_emb.inv_freq"
-    rewritten(folder, lambda tensors: tensors.update({extra: torch.ones(6)}))
-    assert read_facts(open_folder(folder, "x")).unread == (extra,)
-    assert opened(folder).family == "dream"
-
-
-def joined(tensors, prefix, count):
-    gates, ups, downs = (
-        torch.stack([tensors.pop(f"{prefix}experts.{one}.{part}_proj.weight") for one in range(count)])
-        for part in ("gate", "up", "down")
-    )
-    return gates, ups, downs
-
-
-def as_transformers(tensors, prefix, count):
-    gates, ups, downs = joined(tensors, prefix, count)
-    tensors |= {f"{prefix}experts.gate_up_proj": torch.cat([gates, ups], 1), f"{prefix}experts.down_proj": downs}
-
-
-def as_dfactory(tensors, prefix, count):
-    for part, stack in zip(("gate", "up", "down"), joined(tensors, prefix, count), strict=True):
-        tensors[f"{prefix}experts.{part}_proj"] = stack
-
-
-def as_dinfer(tensors, prefix, count):
-    gates, ups, downs = joined(tensors, prefix, count)
-    tensors |= {f"{prefix}w1": torch.cat([gates, ups], 1), f"{prefix}w2": downs}
-
-
-@pytest.mark.parametrize("folder", ["sdar_moe", "llada_moe", "llada2_moe"], indirect=True)
-@pytest.mark.parametrize("store", [as_transformers, as_dfactory, as_dinfer])
-def test_experts_may_be_stored_in_stacks(folder, store):
-    want = opened(folder).network(torch.arange(8)[None])
-    config = json.loads((folder / "config.json").read_text())
-
-    def change(tensors):
-        for prefix in sorted({name.split("experts.")[0] for name in tensors if ".mlp.experts." in name}):
-            store(tensors, prefix, config["num_experts"])
-
-    rewritten(folder, change)
-    torch.testing.assert_close(opened(folder).network(torch.arange(8)[None]), want)
-
-
-@pytest.mark.parametrize("name", ["llada_dense", "sdar_moe", "llada2_moe", "diffugpt"])
-@torch.no_grad()
-def test_half_precision_and_8_bit_weights_compute_nearly_the_same(name):
-    tokens = torch.arange(24).view(2, 12)
-    exact = opened(GOLDEN / name)
-    want = exact.network(tokens)
-    for form in (Form(torch.bfloat16), Form(torch.float16), Form(int8=True)):
-        got = opened(GOLDEN / name, form).network(tokens).float()
-        near = torch.nn.functional.cosine_similarity(got, want, dim=-1)
-        assert near.median() > 0.99, form  # in a single row a router may just choose another expert
-    codes = [x for x in opened(GOLDEN / name, Form(int8=True)).network.buffers() if x.dtype == torch.int8]
-    matrices = [
-        p for key, p in exact.network.named_parameters() if ".layers." in key and p.dim() > 1 and "router" not in key
-    ]
-    assert sum(x.numel() for x in codes) == sum(p.numel() for p in matrices)
-
-
-def test_the_bias_of_a_router_keeps_32_bits():
-    network = opened(GOLDEN / "llada2_moe", Form(torch.bfloat16)).network
-    biases = [p for key, p in network.named_parameters() if key.endswith("experts.bias")]
-    assert biases
-    assert {p.dtype for p in biases} == {torch.float32}
 
 
 @pytest.mark.parametrize(
