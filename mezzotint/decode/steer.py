@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.grid import LatentGrid, Rounding
+from mezzotint.decode.latent import vectors
 from mezzotint.layouts import Full, Layout
 from mezzotint.processes.gaussian import Gaussian, normal
 from mezzotint.rng import Rng
@@ -29,7 +30,7 @@ Moments = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Steered:
-    """A rule for canvases of vectors whose steps are pulled by energies; all columns must be in the step's window."""
+    """A rule for canvases of vectors whose steps are pulled by energies, which read the whole canvas."""
 
     moments: Moments
     round: Rounding
@@ -45,30 +46,34 @@ class Steered:
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         """The canvas one step later."""
-        open = canvas.open.gather(-1, step.window.columns())[..., None]
+        columns, latent = step.window.columns(), vectors(canvas)
+        open, places = canvas.open.gather(-1, columns)[..., None], columns[..., None].expand(-1, -1, latent.shape[-1])
+
+        def energy(z: Tensor, s: Tensor) -> Tensor:
+            whole = latent.scatter(1, places, torch.where(open, z, latent.gather(1, places)))
+            return torch.stack([wish(whole, s) for wish in self.energies]).sum(0)
 
         def update(raw: Tensor, z_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
             mean, std = self.moments(raw, z_t, t, s)
             z = torch.where(open, mean + std * normal(rng, tuple(mean.shape), mean), z_t)
-            late = (s >= self.until)[..., None]
-            return torch.where(late & open, self.pulled(z, mean, std, s, open), z)
+            return torch.where(
+                (s >= self.until)[..., None] & open, self.pulled(z, mean, std, lambda z: energy(z, s)), z
+            )
 
         return LatentGrid(update, self.round)(raw, canvas, step, rng)
 
-    def pulled(self, z: Tensor, mean: Tensor, std: Tensor, s: Tensor, open: Tensor) -> Tensor:
-        """z after the updates; only where Bool[B, L, 1] `open` is set."""
+    def pulled(self, z: Tensor, mean: Tensor, std: Tensor, energy: Callable[[Tensor], Tensor]) -> Tensor:
+        """z Float[B, W, E] after the updates."""
         # where nothing is drawn the published code holds on with a variance of one
-        variance = torch.where(std > 0, std**2, torch.ones_like(std)).detach()
-        z = z.detach()
+        variance, mean = torch.where(std > 0, std**2, torch.ones_like(std)).detach(), mean.detach()
         for _ in range(self.rounds):
             with torch.enable_grad():
-                moved = z.requires_grad_(True)
-                loss = torch.stack([energy(moved, s) for energy in self.energies]).sum()
-                # the published loss is a mean over texts, whose size would change with the batch
-                loss = loss + self.fluency * (open * (moved - mean.detach()) ** 2 / variance).sum()
+                moved = z.detach().requires_grad_(True)
+                # a sum over texts, where the published mean would make a text's pull depend on its neighbours
+                loss = energy(moved).sum() + self.fluency * ((moved - mean) ** 2 / variance).sum()
                 (slope,) = torch.autograd.grad(loss, moved)
             # a fresh Adagrad per update, as published: its accumulated square is that of this gradient
-            z = torch.where(open, z - self.rate * slope / (slope.abs() + 1e-10), z).detach()
+            z = (moved - self.rate * slope / (slope.abs() + 1e-10)).detach()
         return z
 
 

@@ -71,7 +71,9 @@ class Vectors(nn.Module):
         if not estimate.shape[-1]:
             estimate = torch.zeros_like(z)
         given = (per_column(t, x.shape[1]) == 0).expand(x.shape[:2])[..., None]
-        return torch.cat([z.masked_fill(given, 0), estimate, z.masked_fill(~given, 0), given.to(z.dtype)], -1)
+        # of a given column nothing is estimated, and samplers need not have an answer for it
+        shown = (z.masked_fill(given, 0), estimate.masked_fill(given, 0), z.masked_fill(~given, 0))
+        return torch.cat([*shown, given.to(z.dtype)], -1)
 
 
 class Classifier(nn.Module):

@@ -163,6 +163,15 @@ def test_a_column_is_given_by_its_time():
     assert not torch.allclose(net(given, t), net(given, known))
 
 
+def test_nothing_is_estimated_of_a_given_column():
+    net, both = network(conditions=True).eval(), inputs(2 * WIDTH, rows=2)
+    known = torch.full((2, COLUMNS), 0.5)
+    known[:, 1] = 0
+    other = both.x.clone()
+    other[:, 1, WIDTH:] = 7
+    torch.testing.assert_close(net(both, known), net(Full().arrange(other, other), known))
+
+
 def test_the_process_learns_with_the_network():
     names = {name for name, x in network().named_parameters() if x.requires_grad}
     assert {"process.table", "process.head.bias"} <= names
