@@ -18,8 +18,11 @@ from mezzotint.processes.betas import TABLES, Respaced, Table, kept
 from mezzotint.processes.gaussian import Gaussian, Tied, coefficients
 
 pytestmark = pytest.mark.golden("diffusion_lm")
-ETA = 0.5
-"""Of the recorded DDIM steps, told in their meaning."""
+
+
+def eta(golden):
+    """Of the recorded DDIM steps, told in their meaning."""
+    return float(re.search(r"eta=([\d.]+)", golden.meta["tensors"]["ddim.plain.sample"]["meaning"])[1])
 
 
 class Linear(nn.Module):
@@ -139,7 +142,7 @@ def steps_of_samplers(golden):
     z_t, found = chain(golden)["x_t"], {}
     raw = ask(net, z_t, t)
     for name, clamp in (("plain", 0.0), ("clamp", 1.0)):
-        back, implicit = Back(process, clamp=clamp), Back(process, ETA, clamp)
+        back, implicit = Back(process, clamp=clamp), Back(process, eta(golden), clamp)
         mean, std = back.moments(raw, z_t, t, s)
         found |= {f"sample.{name}.pred_xstart": back.estimate(raw, t), f"sample.{name}.mean": mean}
         found[f"sample.{name}.sample"] = mean + std * golden["sample.noise"]
