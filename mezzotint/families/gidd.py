@@ -39,9 +39,8 @@ class GIDD:
     uniform: float = Field(default=0.1, ge=0, lt=1)
     """Largest share of random tokens, at t = 1/2; 0 is masked diffusion."""
     weights: Literal["dynamic", "clip", "none"] = "dynamic"
-    """What a column counts for in training; "none" trains on the bound itself."""
+    """What a column counts for in training; "none" trains on the bound itself, the others up to `most`."""
     most: float = Field(default=2.0, gt=0)
-    """Largest weight, except with "none"."""
     eps: float = Field(default=1e-4, gt=0, lt=0.5)
     """Training times lie in [eps, 1 - eps]."""
     min_p: float = Field(default=0.0, ge=0, lt=1)

@@ -6,7 +6,8 @@ Network   log scores s_y = log p_t(y) / p_t(x_t), told t; sec. 3.2 and App. C.2:
           noise minus log(e^sigma - 1) minus log(V - 1), `Scaled`.  A network that answers p(x_0) instead: `Ratios`,
           where s_y = log x_0 + log(alpha / (1 - alpha)) on masks makes the loss MDLM's
 Loss      eq. 5, denoising score entropy with exact weights, times sigma'(t), t in [1e-3, 1]; not zero at the optimum
-Sampler   decode/backwards.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is analytic to alpha = 1 without [MASK]
+Sampler   decode/backwards.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is analytic to
+          alpha = 1 without [MASK]
 Bound     the loss over all t; with exact scores it is -log p (up to the survival left at t = 1)
 Checked   tests/parity/test_sedd.py (recorded), tests/oracles/test_scores.py (enumeration, conversion, chi-square)
 """

@@ -31,7 +31,7 @@ class Interpolating(Discrete):
         return self.alpha(t.double())[..., None].to(p0.dtype) * p0 + self.noise(t).to(p0.dtype)
 
     def back(self, p0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
-        """The plug-in posterior q(x_t | x_s) q(x_s | p0) / q(x_t | p0) for s < t (GIDD, eq. 9; D3PM, 2107.03006, eq. 3).
+        """The plug-in posterior q(x_t | x_s) q(x_s | p0) / q(x_t | p0) for s < t (GIDD, eq. 9).
 
         Args:
             p0: Float[B, L, V], probabilities of the clean token; for exact steps the leave-one-out ones, which do not

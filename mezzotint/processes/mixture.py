@@ -65,7 +65,7 @@ class Hybrid:
 class Mixture(Interpolating):
     """q(x_t | x_0) = alpha_t x_0 + (t [MASK] + c_t / N) / C_t over N ids besides [MASK]."""
 
-    schedule: Hybrid
+    schedule: Hybrid  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(self, vocab: int, mask_id: int, uniform: float) -> None:
         """`vocab` counts every id, [MASK] included; `uniform` is the largest share of random tokens, at t = 1/2.

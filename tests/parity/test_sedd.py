@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from mezzotint.decode.backwards import analytic, euler
 from mezzotint.families.sedd import present
-from mezzotint.processes.relaxing import masking, spreading
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.relaxing import masking, spreading
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Geometric, Linear, noise_rate, total_noise
 
