@@ -8,9 +8,16 @@ from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.d3pm import D3PM
 from mezzotint.families.diffusion_bert import DiffusionBERT
+from mezzotint.families.duo import Duo
 from mezzotint.families.flow_matching import FlowMatching
+from mezzotint.families.gidd import GIDD
 from mezzotint.families.mdlm import MDLM
 from mezzotint.families.remdm import ReMDM
+from mezzotint.families.sedd import SEDD
+from mezzotint.families.udlm import UDLM
 
-AnyFamily = Annotated[AR | MDLM | BD3LM | ReMDM | D3PM | DiffusionBERT | FlowMatching, Field(discriminator="kind")]
+AnyFamily = Annotated[
+    AR | MDLM | BD3LM | ReMDM | D3PM | DiffusionBERT | FlowMatching | SEDD | UDLM | Duo | GIDD,
+    Field(discriminator="kind"),
+]
 """A field that takes any family whose texts keep their length: {"kind": "mdlm", ...}."""

@@ -48,6 +48,11 @@ RECIPES = {
     "d3pm-uniform-small": Entry("small:d3pm_uniform", "D3PM among all tokens"),
     "flow-mask-small": Entry("small:flow_mask", "discrete flow matching from masks"),
     "flow-uniform-small": Entry("small:flow_uniform", "discrete flow matching from random tokens"),
+    "remdm-small": Entry("small:remdm", "masked diffusion whose sampler takes tokens back"),
+    "sedd-absorbing-small": Entry("small:sedd_absorbing", "score entropy, into masks"),
+    "sedd-uniform-small": Entry("small:sedd_uniform", "score entropy, among all tokens"),
+    "udlm-small": Entry("small:udlm", "uniform diffusion in continuous time"),
+    "gidd-small": Entry("small:gidd", "masks and random tokens at once"),
     "ar-small": Entry("small:ar", "the autoregressive baseline of all of these"),
 }
 

@@ -32,6 +32,11 @@ FAMILIES: dict[str, Callable[[], small.Small]] = {
     "d3pm-uniform": small.d3pm_uniform,
     "flow-mask": small.flow_mask,
     "flow-uniform": small.flow_uniform,
+    "remdm": small.remdm,
+    "sedd-absorbing": small.sedd_absorbing,
+    "sedd-uniform": small.sedd_uniform,
+    "udlm": small.udlm,
+    "gidd": small.gidd,
 }
 JUDGE = "judge"
 """The autoregressive model that scores samples: of another seed than any that takes part, trained twice as long."""
@@ -120,6 +125,7 @@ def _piece(
     tokens = outcome.step * recipe.rows * recipe.length * recipe.train.accumulate
     record: dict[str, Any] = {
         "digest": digest,
+        "recipe": to_dict(recipe),
         "exact": recipe.family.kind == "ar",
         "bits_per_character": bits,
         "standard_error": error,

@@ -17,7 +17,7 @@ from mezzotint.data.corpus import Corpus, find
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.scratch import Scratch, Shape, measure, objective_of
-from mezzotint.families import AR, BD3LM, D3PM, MDLM, AnyFamily, FlowMatching
+from mezzotint.families import AR, BD3LM, D3PM, GIDD, MDLM, SEDD, UDLM, AnyFamily, FlowMatching, ReMDM
 from mezzotint.train.optim import WSD, Orthogonal
 from mezzotint.train.task import Task, Train
 
@@ -132,3 +132,28 @@ def flow_mask() -> Small:
 def flow_uniform() -> Small:
     """Discrete flow matching from random tokens."""
     return small(FlowMatching(source="uniform", loss="cross-entropy"), timed=True)
+
+
+def remdm() -> Small:
+    """MDLM's network, written by a sampler that takes tokens back."""
+    return small(ReMDM(weights="even", nucleus=1.0))
+
+
+def sedd_absorbing() -> Small:
+    """Score entropy, into [MASK]."""
+    return small(SEDD(), timed=True)
+
+
+def sedd_uniform() -> Small:
+    """Score entropy among all tokens."""
+    return small(SEDD(noise="uniform"), timed=True)
+
+
+def udlm() -> Small:
+    """Uniform noise in continuous time."""
+    return small(UDLM(), timed=True)
+
+
+def gidd() -> Small:
+    """Masks and random tokens at once, with the dynamic weights."""
+    return small(GIDD(), timed=True)
