@@ -16,6 +16,8 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
 
     [a cos - b sin, a sin + b cos] for the halves [a, b] of x and `turn` = (cos, sin), Float[2, (B,) 1, N, d / 2].
     """
+    if not _learning(x):
+        return _turned(x, *turn.to(x.dtype))
     return _Rotate.apply(x, turn)  # pyright: ignore[reportReturnType]
 
 
@@ -27,12 +29,22 @@ class RMSNorm(nn.Module):
         self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if not _learning(x, self.weight):
+            return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
         return _Norm.apply(x, self.weight, self.eps)  # pyright: ignore[reportReturnType]
 
 
 def gated(x: Tensor) -> Tensor:
     """silu(a) b for the halves [a, b] of the last dimension (SwiGLU, 2002.05202)."""
+    if not _learning(x):
+        a, b = x.chunk(2, -1)
+        return F.silu(a) * b
     return _Gated.apply(x)  # pyright: ignore[reportReturnType]
+
+
+def _learning(*tensors: Tensor) -> bool:
+    """Whether gradients will be asked for; without them the plain operations are cheaper than a recorded one."""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
 
 
 class _Rotate(torch.autograd.Function):

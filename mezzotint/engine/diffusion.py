@@ -1,9 +1,9 @@
 """Writing by block diffusion: the drafter denoises a block in any order, the causal network reads it and may object.
 
 The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column
-and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open after
-the last step are left to the next block.  One pass of the causal network then settles the rest.  With `correct`, columns from the first one on that the network finds unlikely are reopened, which bounds the
-loss of quality.
+and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open
+after the last step are left to the next block.  One pass of the causal network then settles the rest.  With `correct`,
+columns from the first one on that the network finds unlikely are reopened, which bounds the loss of quality.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,8 @@ import pytest
 from tiny_hybrid import BACKENDS, TAPS, checkpoint, eager, fresh, native, quantised
 
 from mezzotint.denoisers.causal import chain, prefill, tree
-from mezzotint.denoisers.native.decoder import NativeUnsupported, alternated
 from mezzotint.denoisers.native.binding import max_rows
+from mezzotint.denoisers.native.decoder import NativeUnsupported, alternated
 from mezzotint.errors import CapacityError, CheckpointError
 
 TEXT = [int(t) for t in np.random.default_rng(5).integers(3, 104, 90)]
