@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mezzotint.batch import Batch
-from mezzotint.config import config, from_dict, to_dict
+from mezzotint.config import config, from_dict, to_dict, write_json
 from mezzotint.data.corpus import Vocabulary, vocabulary_of
 from mezzotint.decode.canvas import Canvas, Step, infill
 from mezzotint.decode.loop import decode
@@ -71,11 +71,21 @@ class Scratch:
         return cls(model.shape, model.vocabulary, model.network.eval(), model.family)
 
     def save(self, folder: Path, weights: nn.Module | None = None) -> None:
-        """Write weights, those of `weights` where they are kept apart, and all that is needed to load them."""
+        """Write weights, those of `weights` where they are kept apart, and all that is needed to load them.
+
+        Raises:
+            CheckpointError: the disk refuses; a model that was there before is unharmed.
+        """
         state = (weights or self.network).state_dict()
-        save_file({name: value.contiguous() for name, value in state.items()}, folder / "model.safetensors")
         record = {"kind": "scratch", "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
-        (folder / "config.json").write_text(json.dumps(record, indent=2, ensure_ascii=False), encoding="utf-8")
+        fresh = folder / ".model.safetensors"
+        try:
+            save_file({name: value.contiguous() for name, value in state.items()}, fresh)
+            write_json(folder / "config.json", record)
+            fresh.replace(folder / "model.safetensors")
+        except (OSError, SafetensorError) as error:
+            fresh.unlink(missing_ok=True)
+            raise CheckpointError(f"cannot write the model to {folder}: {error}; train it with --resume") from None
 
     @torch.no_grad()
     def decode(self, canvas: Canvas, steps: int) -> Iterator[Canvas]:

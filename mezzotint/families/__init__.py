@@ -4,6 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from mezzotint.config import Named
 from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.d3pm import D3PM
@@ -19,5 +20,6 @@ from mezzotint.families.udlm import UDLM
 AnyFamily = Annotated[
     AR | MDLM | BD3LM | ReMDM | D3PM | DiffusionBERT | FlowMatching | SEDD | UDLM | Duo | GIDD,
     Field(discriminator="kind"),
+    Named,
 ]
-"""A field that takes any family whose texts keep their length: {"kind": "mdlm", ...}."""
+"""A field that takes any family whose texts keep their length: "mdlm" or {"kind": "mdlm", ...}."""

@@ -36,6 +36,8 @@ class Progress:
     tokens: int = 0
     window: dict[str, Any] = field(default_factory=dict)
     """Sums of the metrics since the last logged line."""
+    identity: str = ""
+    """Of the task that was trained."""
 
 
 def save(
@@ -111,7 +113,7 @@ def load(
     if average is not None:
         average.weights = {name: averaged[name].to(p.device) for name, p in parameters.items()}
         average.updates = state["average_updates"]
-    return Progress(state["step"], state["seconds"], state["tokens"], state["window"])
+    return Progress(state["step"], state["seconds"], state["tokens"], state["window"], state.get("identity", ""))
 
 
 def load_weights(path: Path, network: nn.Module, *, average: bool = True) -> None:

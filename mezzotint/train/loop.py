@@ -90,6 +90,12 @@ class _Session:
         if found:
             self.progress = checkpoint.load(found[-1], self.parameters, self.optimizer, self.average)
             self.saved_at = self.progress.step
+            if self.progress.identity != self.task.identity:
+                raise CheckpointError(
+                    f"cannot go on with {found[-1]}: it was trained on another text, vocabulary or family; "
+                    "give back what it began with, or begin anew in another folder"
+                )
+        self.progress.identity = self.task.identity
         self.window = Window(self.progress.window)
         self.journal = Journal(self.folder / "metrics.jsonl", self.progress.step)
         self.started = self.last_save = time.monotonic()

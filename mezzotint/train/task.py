@@ -37,6 +37,8 @@ class Task:
     """Called without gradients, in eval mode, with averaged weights where there are any; texts are shown as samples."""
     export: Callable[[nn.Module, Path], None] | None = None
     """Writes what others load into an existing empty folder."""
+    identity: str = ""
+    """Of the text, its vocabulary and the family: a run goes on only with those it began with."""
 
 
 @config

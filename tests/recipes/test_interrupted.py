@@ -1,0 +1,111 @@
+"""What may happen to a small model's run: it is killed, its text changes, its numbers break, its disk fills."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mezzotint.errors import CheckpointError, TrainingError
+from mezzotint.evaluate.scratch import Scratch
+from mezzotint.recipes import load
+from mezzotint.train import checkpoint
+from mezzotint.train.loop import run
+
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 100
+EDITS = [
+    "network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=4", "samples=0", "windows=16",
+    "train.max_minutes=null", "train.steps=60", "train.log_every=1", "train.save_every=5", "train.eval_every=null",
+]  # fmt: skip
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "my.txt"
+    path.write_text(TEXT)
+    return path
+
+
+def losses(folder):
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [(r["step"], r["loss"], r["grad_norm"]) for r in records if r["kind"] == "train"]
+
+
+def train(text, folder, *edits, name="mdlm-small", resume=False):
+    cfg, _ = load(name, [f"data={text}", *EDITS, *edits])
+    return run(cfg.build(), cfg.train, folder, resume=resume)
+
+
+def test_a_killed_run_goes_on_with_the_same_losses_to_the_last_bit(text, tmp_path):
+    # the rate follows the share of the run that is used, and these runs have different ends
+    flat = ("train.optim.shape=constant", "train.optim.shape.warmup=0")
+    sets = [part for edit in (f"data={text}", *EDITS, "train.steps=2000", *flat) for part in ("--set", edit)]
+    verb = [sys.executable, "-m", "mezzotint.cli.main", "train", "mdlm-small", "--out", str(tmp_path / "killed")]
+    child = subprocess.Popen([*verb, *sets], stderr=subprocess.DEVNULL, start_new_session=True)
+    until = time.monotonic() + 120
+    while len(checkpoint.saved(tmp_path / "killed" / "checkpoints")) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    os.killpg(child.pid, signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    at = int(checkpoint.saved(tmp_path / "killed" / "checkpoints")[-1].name[-8:])
+    for folder, resume in ((tmp_path / "killed", True), (tmp_path / "whole", False)):
+        train(text, folder, f"train.steps={at + 20}", *flat, resume=resume)
+    assert len(losses(tmp_path / "whole")) == at + 20
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("change", "edits"),
+    [("family", ["family=d3pm"]), ("vocabulary", []), ("text", [])],
+)
+def test_a_run_does_not_go_on_with_something_else(text, tmp_path, change, edits):
+    train(text, tmp_path / "run", "train.steps=5")
+    if change == "vocabulary":
+        text.write_text(TEXT.replace("g", "z"))  # as many characters as before, so the weights would fit
+    elif change == "text":
+        text.write_text(TEXT + TEXT)
+    with pytest.raises(CheckpointError, match="another text, vocabulary or family"):
+        train(text, tmp_path / "run", *edits, resume=True)
+
+
+def test_numbers_that_break_stop_the_run_before_the_good_weights_are_lost(text, tmp_path):
+    train(text, tmp_path, "train.steps=10")
+    good = checkpoint.saved(tmp_path / "checkpoints")[-1]
+    before = (good / "weights.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"at step 1\d \(batch seed 0\)"):
+        train(text, tmp_path, "train.optim.lr=1e30", "train.optim.weight_decay=0", resume=True)
+    assert (good / "weights.safetensors").read_bytes() == before
+    assert checkpoint.saved(tmp_path / "failed")
+
+
+def test_a_full_disk_at_the_end_is_one_sentence_and_the_run_can_be_finished(text, tmp_path):
+    train(text, tmp_path / "run", "train.steps=10")
+    kept = checkpoint.saved(tmp_path / "run" / "checkpoints")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (12_000, former[1]))
+    try:
+        with pytest.raises(CheckpointError, match="earlier checkpoints are unharmed"):
+            train(text, tmp_path / "run", "train.steps=14", "train.save_every=null", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert checkpoint.saved(tmp_path / "run" / "checkpoints") == kept
+    assert train(text, tmp_path / "run", "train.steps=14", resume=True).step == 14
+
+
+def test_a_full_disk_does_not_break_the_model_that_was_exported_before(text, tmp_path):
+    train(text, tmp_path, "train.steps=5")
+    export = tmp_path / "export"
+    before = {path.name: path.read_bytes() for path in export.iterdir()}
+    model = Scratch.load(export)
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, former[1]))
+    try:
+        with pytest.raises(CheckpointError, match="cannot write the model"):
+            model.save(export)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert {path.name: path.read_bytes() for path in export.iterdir()} == before
