@@ -40,6 +40,7 @@ def league(
     it stopped, and one with a family or a seed more trains only what is missing.
     """
     from mezzotint.config import from_dict, write_json
+    from mezzotint.errors import ConfigError
     from mezzotint.recipes.league import FAMILIES, League, play
     from mezzotint.recipes.standings import draw, markdown
 
@@ -47,14 +48,25 @@ def league(
         from mezzotint.evaluate.plot import check
 
         check(plot)
+        try:
+            plot.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"cannot write {plot} ({error.strerror}): choose another place for the picture") from None
+    numbers = [seed.strip() for seed in seeds.split(",") if seed.strip()]
+    if not all(seed.isdecimal() for seed in numbers):
+        raise ConfigError(f"cannot use the seeds {seeds!r}: give whole numbers from 0 up, separated by commas")
     settings = {
         "corpus": corpus,
         "families": [name.strip() for name in families.split(",") if name.strip()] or list(FAMILIES),
-        "seeds": [seed.strip() for seed in seeds.split(",") if seed.strip()],
+        "seeds": numbers,
         "steps": steps,
         "edits": edits or [],
     }
-    record = play(from_dict(League, settings), out, lambda said: typer.echo(said, err=True))
+    try:
+        record = play(from_dict(League, settings), out, lambda said: typer.echo(said, err=True))
+    except KeyboardInterrupt:
+        typer.echo("stopped: give the same command again to go on from here", err=True)
+        raise
     write_json(out / "league.json", record)
     table = markdown(record)
     (out / "league.md").write_text(table, encoding="utf-8")

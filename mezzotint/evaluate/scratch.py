@@ -65,9 +65,13 @@ class Scratch:
             record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             model = cls.fresh(from_dict(Shape, record["shape"]), vocabulary_of(record["vocabulary"]))
             model.network.load_state_dict(load_file(folder / "model.safetensors"))
-        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, MezzotintError) as error:
-            problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise CheckpointError(f"cannot read the model in {folder}: {problem}") from None
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
+            # torch and pydantic say in a list what is wrong: its first entry is enough
+            said = [line.strip() for line in str(error).splitlines()[:2]]
+            problem = f"a file lacks {error}" if isinstance(error, KeyError) else " ".join(said)
+            raise CheckpointError(
+                f"cannot read the model in {folder}, train or export it again: {problem or type(error).__name__}"
+            ) from None
         return cls(model.shape, model.vocabulary, model.network.eval(), model.family)
 
     def save(self, folder: Path, weights: nn.Module | None = None) -> None:
@@ -122,7 +126,11 @@ class Scratch:
         free = self.shape.length - len(columns)
         if new is None:
             new = 0 if None in columns else free
-        if new > free or free < 0:
+        if free < 0:
+            raise RequestError(
+                f"the prompt has {len(columns)} tokens and this model reads at most {self.shape.length}: shorten it"
+            )
+        if new > free:
             raise RequestError(
                 f"the prompt has {len(columns)} tokens and {new} more are asked for: this model writes at most "
                 f"{self.shape.length} altogether"
@@ -130,6 +138,10 @@ class Scratch:
         columns += [None] * new
         size = self.family.block or 1
         columns += [None] * (-len(columns) % size)
+        if None not in columns and not free:
+            raise RequestError(
+                f"the prompt fills all {self.shape.length} columns of this model: shorten it, or leave a hole ({HOLE})"
+            )
         if None not in columns:
             raise RequestError(f"there is nothing to write: leave a hole ({HOLE}) in the text or ask for more tokens")
         return columns

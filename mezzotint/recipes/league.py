@@ -6,6 +6,7 @@ be run apart.  A piece whose settings changed is made again.
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -64,10 +65,16 @@ class League:
     """Tokens left out of a window for infilling."""
 
     def check(self) -> None:
-        """Raises ConfigError for families that do not exist."""
+        """Raises ConfigError for families that do not exist, and seeds that cannot be."""
         unknown = [name for name in self.families if name not in FAMILIES]
-        if unknown or not self.families or not self.seeds:
+        if unknown or not self.families:
             raise ConfigError(f"there is no family {', '.join(unknown) or 'given'}: use {', '.join(FAMILIES)}")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ConfigError("a league needs seeds from 0 up, such as 0,1,2")
+        for what, given in (("family", self.families), ("seed", self.seeds)):
+            # a model that counts twice would make errors look smaller than they are
+            if len(set(given)) < len(given):
+                raise ConfigError(f"a {what} is given twice in {','.join(map(str, given))}: give each once")
 
 
 def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -75,7 +82,13 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
     league.check()
     pieces = [(JUDGE, _JUDGES_SEED)] + [(name, seed) for name in league.families for seed in league.seeds]
     first = _recipe(league, "ar", 0)
+    for name in league.families:
+        _recipe(league, name, 0).check()
     corpus = find(league.corpus, first.length)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {folder} ({error.strerror}): choose another folder by --out") from None
     results: list[dict[str, Any]] = []
     judge: Scratch | None = None
     begun, made = time.perf_counter(), 0
@@ -112,6 +125,7 @@ def _piece(
 ) -> dict[str, Any]:
     """Train one model and measure it."""
     task = recipe.build()
+    _clear(at, recipe, corpus)
     begun = time.process_time()
     outcome = run(task, recipe.train, at / "run", title=at.name, resume=(at / "run" / "checkpoints").exists())
     seconds = time.process_time() - begun
@@ -150,18 +164,30 @@ def _budgets(league: League, model: Scratch) -> Iterator[int]:
     blocks = model.shape.length // (model.family.block or model.shape.length)
     seen: set[int] = set()
     for steps in league.sample_steps:
-        used = blocks * max(1, round(steps / blocks))
+        used = blocks * max(1, round(steps / blocks)) if model.family.block != 1 else blocks
         if used not in seen:
             seen.add(used)
             yield used
 
 
-def _done(at: Path, digest: str) -> dict[str, Any] | None:
+def _done(at: Path, digest: str, file: str = "result.json") -> dict[str, Any] | None:
     try:
-        found = json.loads((at / "result.json").read_text(encoding="utf-8"))
+        found = json.loads((at / file).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if found.get("digest") == digest else None
+    return found if isinstance(found, dict) and found.get("digest") == digest else None
+
+
+def _clear(at: Path, recipe: small.Small, corpus: Corpus) -> None:
+    """Remove what was trained with other settings or on other text: to go on from it would mix the two."""
+    asked = {"recipe": to_dict(recipe), "corpus": corpus.facts}
+    settings = {"digest": hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]}
+    if _done(at, settings["digest"], "training.json") is not None:
+        return
+    if (at / "run").exists():
+        shutil.rmtree(at / "run")
+    at.mkdir(parents=True, exist_ok=True)
+    write_json(at / "training.json", settings)
 
 
 def _digest(league: League, recipe: small.Small, corpus: Corpus) -> str:

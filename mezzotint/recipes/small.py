@@ -44,6 +44,13 @@ class Small:
     """Held-out windows of an evaluation."""
     train: Train
 
+    def check(self) -> None:
+        """Raises ConfigError for a length that the family's blocks do not divide."""
+        block = getattr(self.family, "block", None) or 1
+        if self.length % block:
+            near = -(-self.length // block) * block
+            raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
+
     def build(self) -> Task:
         """Read the text and make a fresh network.
 
@@ -52,6 +59,7 @@ class Small:
         """
         if not self.data:
             raise ConfigError("this recipe learns from a text of yours: pass --set data=my.txt")
+        self.check()
         corpus = find(self.data, self.length)
         torch.manual_seed(self.train.seed)
         model = Scratch.fresh(Shape(network=self.network, family=self.family, length=self.length), corpus.vocabulary)

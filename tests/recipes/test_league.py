@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +156,59 @@ def test_leagues_that_cannot_be_are_refused(text, tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         play(League(corpus="nothing"), tmp_path, print)
     assert set(League().families) == set(FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"seeds": ()}, "needs seeds from 0 up"),
+        ({"seeds": (-1,)}, "needs seeds from 0 up"),
+        ({"seeds": (0, 0)}, "a seed is given twice in 0,0"),
+        ({"families": ("ar", "ar")}, "a family is given twice"),
+        ({"edits": ("length=12",)}, "set length=16"),
+    ],
+)
+def test_leagues_are_refused_before_anything_is_trained(asked, sentence, text, tmp_path):
+    with pytest.raises(ConfigError, match=sentence):
+        play(League(corpus=text, **asked), tmp_path / "new", print)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_is_refused(text):
+    with pytest.raises(ConfigError, match="choose another folder"):
+        play(League(corpus=text, families=("ar",)), Path(text), print)
+
+
+def test_other_settings_begin_anew_and_broken_results_are_made_again(text, tmp_path):
+    few = {"corpus": text, "families": ("ar",), "texts": 2, "sample_steps": (4, 64), "windows": 16}
+    first = play(League(steps=2, edits=TINY, **few), tmp_path, print)
+    assert [q["steps"] for q in first["models"][1]["quality"]] == [16]
+    (tmp_path / "ar-0" / "result.json").write_text("[1]")
+    assert play(League(steps=2, edits=TINY, **few), tmp_path, print)["models"][1][
+        "bits_per_character"
+    ] == pytest.approx(first["models"][1]["bits_per_character"])
+    changed = League(steps=3, edits=(*TINY, "train.optim.lr=0.001"), **few)
+    there = play(changed, tmp_path, print)["models"]
+    alone = play(changed, tmp_path / "alone", print)["models"]
+    assert [m["bits_per_character"] for m in there] == [m["bits_per_character"] for m in alone]
+
+
+def test_damaged_models_and_long_prompts_are_sentences(played, tmp_path):
+    folder = played[1] / "mdlm-0" / "run" / "export"
+    record = json.loads((folder / "config.json").read_text())
+    for key, value, sentence in (
+        ("vocabulary", 3, "cannot read the model"),
+        ("shape", None, "cannot read the model"),
+    ):
+        (tmp_path / "config.json").write_text(json.dumps({**record, key: value}))
+        with pytest.raises(CheckpointError, match=sentence):
+            Scratch.load(tmp_path)
+    del record["shape"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    with pytest.raises(CheckpointError, match="lacks 'shape'"):
+        Scratch.load(tmp_path)
+    model = Scratch.load(folder)
+    with pytest.raises(RequestError, match="has 30 tokens and this model reads at most 16: shorten it"):
+        model.prompt("the cat " * 3 + "the ca", None)
+    with pytest.raises(RequestError, match="fills all 16 columns"):
+        model.prompt("the cat sat on t", None)
