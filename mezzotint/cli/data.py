@@ -54,6 +54,11 @@ def build(
     def tell(what: str) -> None:
         typer.echo(what, err=True)
 
+    given = [
+        f"--{key}" for key, is_given in (("name", name is not None), ("symbols", symbols != "characters")) if is_given
+    ]
+    if source in building.CORPORA and given:
+        raise ConfigError(f"{given[0]} is for a text of yours: the corpus {source} is the same for everyone")
     if source in building.CORPORA:
         folder = building.build(source, tell)
     elif not Path(source).exists() and "." not in source and "/" not in source:
@@ -61,7 +66,7 @@ def build(
             f"there is no corpus {source!r}: use {', '.join(building.CORPORA)}, or the path of a text file"
         )
     else:
-        folder = building.build_own(Path(source), name or Path(source).stem, symbols, vocab, tell)
+        folder = building.build_own(Path(source), Path(source).stem if name is None else name, symbols, vocab, tell)
     _show({load(folder).name: load(folder).facts}, as_json)
 
 
@@ -70,8 +75,14 @@ def list_corpora(as_json: Annotated[bool, typer.Option("--json", help="Print JSO
     """List the corpora that were built, and those that can be."""
     from mezzotint.data import corpus
     from mezzotint.data.build import CORPORA
+    from mezzotint.errors import CheckpointError
 
-    built = {name: corpus.load(folder).facts for name in corpus.names() if (folder := corpus.where(name))}
+    built: dict[str, dict[str, Any]] = {}
+    for name in corpus.names():
+        try:
+            built[name] = corpus.load(corpus.home() / "corpora" / name).facts
+        except CheckpointError as error:
+            typer.echo(str(error), err=True)
     _show(built, as_json)
     if not as_json:
         for name, recipe in CORPORA.items():

@@ -88,7 +88,9 @@ def build_own(path: Path, name: str, symbols: str, vocab: int, tell: Tell) -> Pa
         ConfigError: a text that is missing, not UTF-8 or too short, or a name that cannot be one.
     """
     if corpus.where(name) is None or name in CORPORA:
-        raise ConfigError(f"a corpus cannot be called {name!r}: give another --name, without dots and slashes")
+        raise ConfigError(
+            f"a corpus cannot be called {name!r}: give another --name, of up to 64 letters, digits and dashes"
+        )
     text = read_text(path, LEAST)
     if symbols == "letters":
         text = letters(text)
@@ -105,6 +107,8 @@ def _finish(name: str, vocab: int | None, texts: Sequence[str], facts: dict[str,
         return corpus.save(name, ALPHABET, texts, facts)
     tell(f"training {vocab} tokens")
     vocabulary = Subwords.of(texts[0].split(END), vocab)
+    if (found := vocabulary.mask_id) < vocab:
+        tell(f"the text gives no more than {found} tokens")
     tell("encoding")
     return corpus.save(name, vocabulary, texts, facts)
 

@@ -51,7 +51,10 @@ class Characters:
         if unknown is None:
             for symbol in text:
                 if symbol not in ids:
-                    raise VocabularyError(f"the character {symbol!r} is not in the vocabulary of {len(ids)} characters")
+                    raise VocabularyError(
+                        f"the character {symbol!r} is not in the vocabulary of {len(ids)}: it knows "
+                        f"{_shown(self.symbols)}"
+                    )
         return np.fromiter((ids.get(symbol, unknown) for symbol in text), dtype=np.int64, count=len(text))
 
     def decode(self, ids: list[int]) -> str:
@@ -61,6 +64,11 @@ class Characters:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file beside the weights."""
         return {"kind": "characters", "symbols": "".join(self.symbols)}
+
+
+def _shown(symbols: tuple[str, ...]) -> str:
+    """The characters, blanks and line ends legible; only the first of many."""
+    return repr("".join(symbols[:100])) + (" and more" if len(symbols) > 100 else "")
 
 
 @dataclass(frozen=True)
@@ -109,7 +117,11 @@ def read_text(path: Path, least: int) -> str:
     except OSError as error:
         raise ConfigError(f"cannot read the text {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:
-        raise ConfigError(f"cannot read {path} as text: it is not UTF-8 at byte {error.start}") from None
+        raise ConfigError(
+            f"cannot read {path} as text: it is not UTF-8 at byte {error.start}, convert it with iconv -t utf-8"
+        ) from None
+    if "\0" in text:
+        raise ConfigError(f"cannot read {path} as text: it has a zero byte in it, as only binary files do")
     if len(text) < least:
         raise ConfigError(f"the text {path} has {len(text)} characters: training on it needs at least {least}")
     return text

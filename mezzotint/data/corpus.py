@@ -9,6 +9,7 @@ what it held out before.  A single text is cut instead: its end is held out.
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,9 @@ from mezzotint.errors import CheckpointError, ConfigError
 PARTS = ("train", "valid", "test")
 HELD_OUT = 5
 """Percent of the documents in each of the two parts that are held out."""
+
+_NAME = re.compile(r"\w[\w -]{0,62}\w|\w")
+"""Words of letters, digits, blanks and dashes, short enough for a folder of any disk."""
 
 Vocabulary = Characters | Subwords
 
@@ -150,7 +154,7 @@ def load(folder: Path) -> Corpus:
                 raise CheckpointError(f"{folder / part}.npy is damaged: build the corpus again")
         parts = {p: Part(ids.astype(np.int64), record["parts"][p]["characters"]) for p, ids in arrays.items()}
         vocabulary = vocabulary_of(record["vocabulary"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"cannot read the corpus {folder} ({error}): build it again") from None
     facts = {key: value for key, value in record.items() if key != "vocabulary"}
     return Corpus(record["name"], vocabulary, **parts, facts=facts)
@@ -169,7 +173,7 @@ def vocabulary_of(values: dict[str, Any]) -> Vocabulary:
 
 def where(name: str) -> Path | None:
     """The folder of a corpus of this name; None if it cannot be a name."""
-    return home() / "corpora" / name if name and not any(sign in name for sign in "/.") else None
+    return home() / "corpora" / name if _NAME.fullmatch(name) else None
 
 
 def names() -> list[str]:

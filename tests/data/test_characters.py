@@ -44,3 +44,12 @@ def test_unreadable_texts_are_one_sentence(tmp_path):
     (tmp_path / "short.txt").write_text("abc")
     with pytest.raises(ConfigError, match="has 3 characters: training on it needs at least 10"):
         read_text(tmp_path / "short.txt", 10)
+
+
+def test_binary_files_are_no_texts(tmp_path):
+    (tmp_path / "x").write_bytes(b"text\0" * 100)
+    with pytest.raises(ConfigError, match="zero byte"):
+        read_text(tmp_path / "x", 1)
+    (tmp_path / "x").write_bytes(b"h\xe4user")
+    with pytest.raises(ConfigError, match="at byte 1, convert it with iconv"):
+        read_text(tmp_path / "x", 1)

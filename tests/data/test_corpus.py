@@ -117,3 +117,26 @@ def test_pages_do_not_overlap():
     assert len(pages) == 4
     seen = np.concatenate([pages.batch(i).tokens.numpy().ravel() for i in range(len(pages))])
     assert seen.tolist() == list(range(96))
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "a\nb", "a\0b", "a\\b", "$(x)", "n" * 65])
+def test_names_that_no_folder_should_have(name):
+    assert corpus.where(name) is None
+
+
+def test_names_of_words_stay(text):
+    assert corpus.where("déjà vu-2") is not None
+    assert corpus.where("x") is not None
+
+
+def test_a_record_of_another_kind_is_damage(text):
+    folder = build_own(text, "mine", "characters", 0, print)
+    (folder / "corpus.json").write_text("[1]")
+    with pytest.raises(CheckpointError, match="build it again"):
+        corpus.load(folder)
+
+
+def test_a_text_with_too_few_tokens_says_so(text):
+    said = []
+    build_own(text, "mine", "subwords", 50_000, said.append)
+    assert any(line.startswith("the text gives no more than") for line in said)
