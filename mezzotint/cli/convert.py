@@ -24,8 +24,11 @@ def convert(
       mezzotint convert ./LLaDA-8B-Instruct ./llada-as-llama
     """
     from mezzotint.cli.runs import folder_of
+    from mezzotint.errors import ConfigError
 
     run = folder_of(str(model))
+    if run is not None and (family or mask_id is not None):
+        raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
     if run is not None:
         _ours(run, out)
     else:

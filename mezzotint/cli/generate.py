@@ -50,7 +50,9 @@ def generate(
         from mezzotint.cli.scratch import write
 
         text = _prompt(prompt, may_be_empty=True)
-        write(folder, text, settings, steps=settings.steps or 32, as_json=as_json, live=live)
+        write(
+            folder, text, settings, steps=32 if settings.steps is None else settings.steps, as_json=as_json, live=live
+        )
         return
     text = _prompt(prompt)
     from mezzotint.cli import published

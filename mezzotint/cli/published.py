@@ -45,7 +45,8 @@ def folder_of(model: str) -> Path | None:
     from mezzotint.denoisers.known import family_of
 
     try:
-        found = family_of(json.loads((path / "config.json").read_text(encoding="utf-8")), str(path / "config.json"))
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        found = family_of(config, str(path / "config.json")) if isinstance(config, dict) else "ar"
     except (OSError, ValueError, CheckpointError):
         return None  # whoever opens it will say what is wrong
     return path if found != "ar" else None

@@ -3,13 +3,17 @@
 import json
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mezzotint.cli.options import Settings
-from mezzotint.errors import ConfigError
+from mezzotint.errors import ConfigError, RequestError
+
+MOST_STEPS = 10_000
+"""Far beyond what changes a text; a larger number is a slip that would run for hours."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +25,8 @@ if TYPE_CHECKING:
 def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json: bool, live: bool) -> None:
     """Continue a prompt, or fill its holes, and print the text."""
     _refuse(settings)
+    if not 1 <= steps <= MOST_STEPS:
+        raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
     from mezzotint.evaluate.scratch import Scratch
 
     begun = time.perf_counter()
@@ -31,8 +37,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     frames = model.decode(model.canvas([columns], settings.seed), steps)
     if live and not as_json and sys.stdout.isatty():
         frames = _painted(model, frames)
-    shown = list(frames)
-    canvas, forwards = shown[-1], len(shown)
+    forwards, canvas = deque(enumerate(frames, 1), maxlen=1).pop()
     seconds = time.perf_counter() - loaded
     text = model.vocabulary.decode(canvas.tokens[0].tolist())
     tokens = sum(column is None for column in columns)
@@ -59,7 +64,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
 def _refuse(settings: Settings) -> None:
     """Raises ConfigError for options that belong to the hybrid models."""
     plain = Settings()
-    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "correct", "backend")
+    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset", "correct", "backend")
     given = [name for name in names if getattr(settings, name) != getattr(plain, name)]
     if given:
         raise ConfigError(
