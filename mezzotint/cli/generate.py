@@ -49,10 +49,8 @@ def generate(
     if (folder := folder_of(settings.model)) is not None:
         from mezzotint.cli.scratch import write
 
-        text = _prompt(prompt, may_be_empty=True)
-        write(
-            folder, text, settings, steps=32 if settings.steps is None else settings.steps, as_json=as_json, live=live
-        )
+        text, steps = _prompt(prompt, may_be_empty=True), 32 if settings.steps is None else settings.steps
+        write(folder, text, settings, steps=steps, as_json=as_json, live=live)
         return
     text = _prompt(prompt)
     from mezzotint.cli import published

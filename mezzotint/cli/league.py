@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from mezzotint.errors import ConfigError
+
 
 def league(
     corpus: Annotated[str, typer.Option(help="A corpus of `mezzotint data build`, or a text file.")] = "letters",
@@ -40,25 +42,15 @@ def league(
     it stopped, and one with a family or a seed more trains only what is missing.
     """
     from mezzotint.config import from_dict, write_json
-    from mezzotint.errors import ConfigError
     from mezzotint.recipes.league import FAMILIES, League, play
     from mezzotint.recipes.standings import draw, markdown
 
     if plot is not None:
-        from mezzotint.evaluate.plot import check
-
-        check(plot)
-        try:
-            plot.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"cannot write {plot} ({error.strerror}): choose another place for the picture") from None
-    numbers = [seed.strip() for seed in seeds.split(",") if seed.strip()]
-    if not all(seed.isdecimal() for seed in numbers):
-        raise ConfigError(f"cannot use the seeds {seeds!r}: give whole numbers from 0 up, separated by commas")
+        _check_picture(plot)
     settings = {
         "corpus": corpus,
         "families": [name.strip() for name in families.split(",") if name.strip()] or list(FAMILIES),
-        "seeds": numbers,
+        "seeds": _seeds(seeds),
         "steps": steps,
         "edits": edits or [],
     }
@@ -73,3 +65,22 @@ def league(
     if plot is not None:
         draw(record, plot)
     typer.echo(json.dumps(record, indent=2, ensure_ascii=False) if as_json else table)
+
+
+def _seeds(text: str) -> list[int]:
+    """Raises ConfigError for anything but whole numbers."""
+    seeds = [seed.strip() for seed in text.split(",") if seed.strip()]
+    if not all(seed.isdecimal() for seed in seeds):
+        raise ConfigError(f"cannot use the seeds {text!r}: give whole numbers from 0 up, separated by commas")
+    return [int(seed) for seed in seeds]
+
+
+def _check_picture(plot: Path) -> None:
+    """Raises ConfigError where the picture could not be written once the training is over."""
+    from mezzotint.evaluate.plot import check
+
+    check(plot)
+    try:
+        plot.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {plot} ({error.strerror}): choose another place for the picture") from None
