@@ -49,10 +49,13 @@ def train(
         return
 
     from mezzotint.train.loop import run
-    from mezzotint.train.record import open_run
+    from mezzotint.train.record import open_run, refuse_another
 
+    refuse_another(out, resume=resume)
+    task = cfg.build()
+    # what cannot be built leaves no run behind, so the corrected command finds its folder free
     open_run(out, cfg, name, resume=resume)
-    outcome = run(cfg.build(), cfg.train, out, title=name, resume=resume)
+    outcome = run(task, cfg.train, out, title=name, resume=resume)
     results = {k: v for k, v in outcome.evaluation.items() if not isinstance(v, str)}
     facts = {"run": str(out), "reason": outcome.reason, "steps": outcome.step, "seconds": round(outcome.seconds, 1)}
     if as_json:

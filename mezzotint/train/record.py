@@ -23,18 +23,19 @@ def open_run(folder: Path, cfg: Any, recipe: str, *, resume: bool) -> None:
         CheckpointError: the folder cannot be written.
     """
     path = folder / "run.json"
-    sessions = []
-    if path.exists():
-        if not resume:
-            raise ConfigError(
-                f"{folder} already holds a run: go on with it by --resume, or choose another folder by --out"
-            )
-        sessions = load_run(path).get("sessions", [])
+    refuse_another(folder, resume=resume)
+    sessions = load_run(path).get("sessions", []) if path.exists() else []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_run(path, cfg, recipe=recipe, mezzotint=VERSION, sessions=[*sessions, facts()])
     except OSError as error:
         raise CheckpointError(f"cannot write the run folder {folder}: {error}") from None
+
+
+def refuse_another(folder: Path, *, resume: bool) -> None:
+    """Raises ConfigError where `open_run` would because of a run that is there; writes nothing."""
+    if not resume and (folder / "run.json").exists():
+        raise ConfigError(f"{folder} already holds a run: go on with it by --resume, or choose another folder by --out")
 
 
 def facts() -> dict[str, Any]:

@@ -83,6 +83,19 @@ def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):
     assert len(json.loads((out / "run.json").read_text())["sessions"]) == 2
 
 
+def test_what_cannot_begin_leaves_nothing_behind(text, tmp_path):
+    out = tmp_path / "run"
+    arguments = ["train", "mdlm-small", *QUICK, "-s", "train.steps=2", "--out", str(out)]
+    wrong = mezzotint(*arguments, "-s", "data=missing.txt")
+    assert wrong.returncode == 2
+    assert not out.exists()
+    right = mezzotint(*arguments, "-s", f"data={text}", "--json")
+    assert right.returncode == 0, right.stderr
+    before = (out / "run.json").read_text()
+    assert mezzotint("train", str(out), "--resume", "-s", "data=missing.txt").returncode == 2
+    assert (out / "run.json").read_text() == before
+
+
 def test_an_interrupt_saves_and_says_how_to_go_on(text, tmp_path):
     out = tmp_path / "run"
     endless = ["train", "mdlm-small", "-s", f"data={text}", *QUICK, "-s", "train.steps=1000000"]
