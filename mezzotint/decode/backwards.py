@@ -46,10 +46,14 @@ class Back:
     schedule: Survival
 
     def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+        return draw(self.chances(raw, x_t, t, s), rng)
+
+    def chances(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
+        """Float64[B, L, V] up to a factor, nothing negative."""
         score = self.reading(raw.double(), x_t, t).exp()
         last = analytic(self.noise, self.schedule)(score, x_t, t, torch.zeros_like(s))
         mask = torch.arange(raw.shape[-1], device=raw.device) == self.mask_id
         if self.noise.limit[self.mask_id] == 0:
             score = score.masked_fill(mask, 0.0)
         chances = torch.where((s <= 0)[..., None], last.masked_fill(mask, 0.0), self.step(score, x_t, t, s))
-        return draw(chances.clamp_min(0), rng)
+        return chances.clamp_min(0)

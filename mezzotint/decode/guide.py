@@ -67,6 +67,8 @@ class JudgeGuided:
     gamma: float
     lookup: Lookup
     """`every` or `expanded`."""
+    arrived: bool = False
+    """Ask the judge about time s, where texts after the step are; exact in one column.  Published code asks about t."""
 
     def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         """x_s, Long[B, W]."""
@@ -75,7 +77,8 @@ class JudgeGuided:
     def mixed(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Float[B, W, V]; rows sum to one."""
         own = self.chances(raw, x_t, t, s).log()
-        return (own + self.gamma * self.lookup(self.judge, x_t, t, own.shape[-1]).to(own.dtype)).softmax(-1)
+        known = self.lookup(self.judge, x_t, s if self.arrived else t, own.shape[-1])
+        return (own + self.gamma * known.to(own.dtype)).softmax(-1)
 
 
 @torch.no_grad()

@@ -96,7 +96,7 @@ class Back:
     """(raw, x_t, t, s, rng) -> x_s."""
 
     process: Uniform
-    kappa: Kappa = Kappa()
+    kappa: Kappa = Kappa()  # noqa: RUF009 - frozen and without state
     mass: float = 1.0
     greedy: bool = False
 

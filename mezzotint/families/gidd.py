@@ -103,7 +103,7 @@ def dynamic(process: Mixture, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
 
     The paper has the log signal-to-noise ratio where the code has sigmoid(-t).
     """
-    right = math.exp(process.schedule.log_b) / process.vocab * (torch.sigmoid(-t.double()) / 2).exp()
+    right = math.exp(process.hybrid.log_b) / process.vocab * (torch.sigmoid(-t.double()) / 2).exp()
     wrong = torch.where(x_t == process.mask_id, 2.0, 1.0).double()
     return torch.where(x_t == x_0, right, wrong)
 

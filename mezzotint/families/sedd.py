@@ -52,7 +52,7 @@ class SEDD:
         Raises:
             ConfigError: a schedule without survival at t = 1, where scores are not finite.
         """
-        if float(self.schedule.alpha(torch.ones(()))) <= 0:
+        if float(self.schedule.alpha(torch.ones((), dtype=torch.float64))) <= 0:
             raise ConfigError("scores need some survival at t = 1: give the schedule an eps above 0")
         absorbing = self.noise == "absorb"
         process = Absorbing(vocab, mask_id, self.schedule) if absorbing else Uniform(vocab, self.schedule, mask_id)

@@ -49,7 +49,7 @@ class Curriculum:
         if step >= self.until:
             return self.after(denoiser, batch, rng)
         x_0, t = batch.tokens, self.times(batch, rng)
-        noise = normal((*x_0.shape, self._ids), rng.fork(_NOISE), x_0.device, self.never)
+        noise = normal(x_0, self._ids, rng.fork(_NOISE), self.never)
         nats = self.nats(denoiser, x_0, t, noise, batch.target) * batch.target
         count = batch.target.sum()
         return Loss(nats.sum() / count.clamp_min(1), count, nats)
@@ -89,7 +89,7 @@ class Consistency:
     def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
         x_0, t = batch.tokens, whole(batch, rng)
         ids = self.gaussian.ids + (self.never is not None)
-        noise = normal((*x_0.shape, ids), rng.fork(_NOISE), x_0.device, self.never)
+        noise = normal(x_0, ids, rng.fork(_NOISE), self.never)
         nats = self.nats(denoiser, x_0, t, noise, batch.target) * batch.target
         count = batch.target.sum()
         return Loss(nats.sum() / count.clamp_min(1), count, nats)

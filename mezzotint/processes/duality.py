@@ -106,9 +106,9 @@ class Gaussian:
         return (1 - share) * table[left] + share * table[left + 1]
 
 
-def normal(shape: tuple[int, int, int], rng: Rng, device: torch.device | str | None, never: int | None) -> Tensor:
-    """Float32[B, L, V], standard normal; -inf at the id `never`."""
-    noise = torch.special.ndtri(rng.uniform(shape, device)).float()
+def normal(x: Tensor, ids: int, rng: Rng, never: int | None) -> Tensor:
+    """Float32[B, L, V] for Long[B, L] x and V `ids`, standard normal; -inf at the id `never`."""
+    noise = torch.special.ndtri(rng.uniform((x.shape[0], x.shape[1], ids), x.device)).float()
     return noise if never is None else noise.index_fill(-1, torch.tensor(never, device=noise.device), -torch.inf)
 
 

@@ -30,6 +30,11 @@ class Interpolating(Discrete):
         """q(x_t | x_0) averaged over x_0 ~ p0, Float[B, L, V]."""
         return self.alpha(t.double())[..., None].to(p0.dtype) * p0 + self.noise(t).to(p0.dtype)
 
+    def between(self, s: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The transition from s to t > s: how much stays, Float64[B, 1|L, 1], and what is added, Float64[B, 1|L, V]."""
+        kept = (self.alpha(t.double()) / self.alpha(s.double()))[..., None]
+        return kept, self.noise(t) - kept * self.noise(s)
+
     def back(self, p0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """The plug-in posterior q(x_t | x_s) q(x_s | p0) / q(x_t | p0) for s < t (GIDD, eq. 9).
 
@@ -43,9 +48,9 @@ class Interpolating(Discrete):
         Returns:
             Float[B, L, V]; rows sum to one where those of p0 do.
         """
-        kept = (self.alpha(t.double()) / self.alpha(s.double()))[..., None]
-        added = (self.noise(t) - kept * self.noise(s)).to(p0.dtype)
-        arrives = kept.to(p0.dtype) * F.one_hot(x_t, self.vocab).to(p0.dtype) + pick(added, x_t)[..., None]
+        kept, added = self.between(s, t)
+        here = F.one_hot(x_t, self.vocab).to(p0.dtype)
+        arrives = kept.to(p0.dtype) * here + pick(added, x_t)[..., None].to(p0.dtype)
         return arrives * self.marginal(p0, s) / pick(self.marginal(p0, t), x_t)[..., None]
 
     def weight(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

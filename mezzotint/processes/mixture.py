@@ -65,8 +65,6 @@ class Hybrid:
 class Mixture(Interpolating):
     """q(x_t | x_0) = alpha_t x_0 + (t [MASK] + c_t / N) / C_t over N ids besides [MASK]."""
 
-    schedule: Hybrid  # pyright: ignore[reportIncompatibleVariableOverride]
-
     def __init__(self, vocab: int, mask_id: int, uniform: float) -> None:
         """`vocab` counts every id, [MASK] included; `uniform` is the largest share of random tokens, at t = 1/2.
 
@@ -78,13 +76,14 @@ class Mixture(Interpolating):
             raise VocabularyError(
                 f"cannot use {mask_id} as the mask token: the vocabulary has the ids 0 to {vocab - 1}"
             )
-        self.vocab, self.mask_id, self.schedule = vocab, mask_id, Hybrid(uniform)
+        self.vocab, self.mask_id = vocab, mask_id
+        self.schedule = self.hybrid = Hybrid(uniform)
 
     def corrupt(self, x_0: Tensor, t: Tensor, rng: Rng) -> Tensor:
         """Long[B, L]: each token kept, masked or redrawn from the real ids."""
         shape = (x_0.shape[0], x_0.shape[1])
         exact = t.double()
-        total = 1 + self.schedule.bump(exact)
+        total = 1 + self.hybrid.bump(exact)
         u = rng.fork(_KIND).uniform(shape, x_0.device)
         drawn = (rng.fork(_WHERE).uniform(shape, x_0.device) * (self.vocab - 1)).long()
         drawn = drawn + (drawn >= self.mask_id).long()
@@ -98,14 +97,14 @@ class Mixture(Interpolating):
     def noise(self, t: Tensor) -> Tensor:
         """b_t, Float64[B, 1|L, V]."""
         exact = t.double()
-        total = 1 + self.schedule.bump(exact)
-        return self._spread(exact / total, self.schedule.bump(exact) / total)
+        total = 1 + self.hybrid.bump(exact)
+        return self._spread(exact / total, self.hybrid.bump(exact) / total)
 
     def intensity(self, t: Tensor) -> Tensor:
         """c(t): 1 / (C (1 - t)) into [MASK], (c' + c / (1 - t)) / (N C) into each other id."""
         exact = t.double()
-        total, bump = 1 + self.schedule.bump(exact), self.schedule.bump(exact)
-        others = (self.schedule.slope(exact) + bump / (1 - exact)) / total
+        total, bump = 1 + self.hybrid.bump(exact), self.hybrid.bump(exact)
+        others = (self.hybrid.slope(exact) + bump / (1 - exact)) / total
         return self._spread(1 / (total * (1 - exact)), others)
 
     def posterior(self, p0: Tensor, x_t: Tensor, a_t: Tensor, a_s: Tensor) -> Tensor:

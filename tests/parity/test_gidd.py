@@ -27,10 +27,10 @@ def case(golden, name):
     out = {
         "alpha": process.alpha(t),
         "beta_pi": process.noise(t)[:, 0],
-        "log_B": torch.tensor(process.schedule.log_b, dtype=torch.float64),
+        "log_B": torch.tensor(process.hybrid.log_b, dtype=torch.float64),
         "q_t": process.marginal(clean, t),
         "p_t": process.marginal(logits.softmax(-1), t),
-        "alpha_ratio": process.schedule.ratio(t),
+        "alpha_ratio": process.hybrid.ratio(t),
         "elbo_weights": process.weight(x_0, z_t, t),
         "elbo": gidd.loss(process, process.weight)(logits, x_0, z_t, t),
     }
