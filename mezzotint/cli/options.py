@@ -121,6 +121,8 @@ class Settings:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
+        if self.rule is not None:
+            _one_of("rule", self.rule, tuple(LEVELS))
         # models in folders have rules of their own
         if folder_of(self.model) is None and not (Path(self.model) / "config.json").is_file():
             self._check_diffusion()

@@ -91,8 +91,7 @@ def _wrote(move: Move, start: int) -> Wrote:
 
 
 def _taken_back(draft: tuple[int, ...], won: tuple[int, ...], start: int) -> tuple[int, ...]:
-    """Columns of a draft that the pass did not confirm."""
-    kept = 0
-    while kept < min(len(won), len(draft)) and won[kept] == draft[kept]:
-        kept += 1
-    return tuple(range(start + kept, start + len(draft)))
+    """Decided columns of a draft from the first one on that the pass did not confirm."""
+    decided = [i for i, token in enumerate(draft) if token >= 0]
+    wrong = next((i for i in decided if i >= len(won) or won[i] != draft[i]), len(draft))
+    return tuple(start + i for i in decided if i >= wrong)
