@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mezzotint.denoisers.kv import KVCache
+from mezzotint.denoisers.kv import KVCache, appended, fitting
 from mezzotint.denoisers.moe import Experts, ExpertsConfig
-from mezzotint.errors import CapacityError
 
 EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 """The mask under which every column reads every other."""
@@ -124,15 +123,9 @@ class Decoder(nn.Module):
         Raises:
             CapacityError: more columns than the model has positions.
         """
-        shape = self.config
-        if capacity > shape.max_positions:
-            raise CapacityError(
-                f"cannot hold {capacity} tokens: this model reads at most {shape.max_positions}, shorten the text"
-            )
-        weight = self.embed.weight
-        return KVCache(
-            (shape.layers, batch, shape.kv_heads, capacity, shape.head_dim), dtype=weight.dtype, device=weight.device
-        )
+        shape, weight = self.config, self.embed.weight
+        cells = (shape.layers, batch, shape.kv_heads, fitting(capacity, shape.max_positions), shape.head_dim)
+        return KVCache(cells, dtype=weight.dtype, device=weight.device)
 
 
 class Layer(nn.Module):
@@ -185,10 +178,7 @@ class Layer(nn.Module):
         k = rotated(self.kn(self.k(x).view(batch, count, self.kv_heads, self.dim)).transpose(1, 2), rotation)
         v = self.v(x).view(batch, count, self.kv_heads, self.dim).transpose(1, 2)
         if cache is not None:
-            keys, values, start = cache
-            keys[:, :, start : start + count] = k
-            values[:, :, start : start + count] = v
-            k, v = keys[:, :, : start + count], values[:, :, : start + count]
+            k, v = appended(cache, k, v)
         group = self.heads // self.kv_heads
         if group > 1:
             k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.denoisers.fused import rotate
-from mezzotint.denoisers.kv import KVCache
-from mezzotint.denoisers.transformer import per_column, picked, rates, remember, sinusoids, turns
+from mezzotint.denoisers.kv import KVCache, appended
+from mezzotint.denoisers.transformer import per_column, picked, rates, sinusoids, turns
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs, Memory
 
@@ -200,7 +200,7 @@ class _Block(nn.Module):
         q, k, v = qkv.permute(2, 0, 3, 1, 4)
         q, k = rotate(q, turn), rotate(k, turn)
         if memory is not None:
-            k, v = remember(memory, depth, k, v)
+            k, v = appended(memory.layer(depth, k.shape[2]), k, v)
         h = h + gate * self._drop(self.attn_out(mix(q, k, v).transpose(1, 2).flatten(2)))
         return h + gate_mlp * self._drop(self.mlp(self.norm2(h) * (1 + scale_mlp) + shift_mlp))
 

@@ -12,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mezzotint.denoisers.decoder import rotated
-from mezzotint.denoisers.kv import LayeredCache
+from mezzotint.denoisers.kv import LayeredCache, appended, fitting
 from mezzotint.denoisers.moe import Softmax, Stack, mixed
-from mezzotint.errors import CapacityError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,11 +153,8 @@ class DiffusionGemma(nn.Module):
         Raises:
             CapacityError: more columns than the network has positions.
         """
-        if columns > self.config.max_positions:
-            raise CapacityError(
-                f"cannot hold {columns} tokens: this model reads at most {self.config.max_positions}, shorten the text"
-            )
-        shapes = [(rows, layer.kv_heads, columns, layer.head_dim) for layer in self.config.layers]
+        room = fitting(columns, self.config.max_positions)
+        shapes = [(rows, layer.kv_heads, room, layer.head_dim) for layer in self.config.layers]
         return LayeredCache(shapes, self.embed.weight)
 
     def _embedded(self, tokens: Tensor) -> Tensor:
@@ -234,16 +230,15 @@ class _Layer(nn.Module):
         cache: tuple[Tensor, Tensor, int],
         keep: bool,
     ) -> Tensor:
-        dim, start, end = self.sight.head_dim, cache[2], cache[2] + x.shape[1]
+        dim = self.sight.head_dim
         q, k = (part(x).unflatten(-1, (-1, dim)) for part in (self.q, self.k))
         v = k if self.v is None else self.v(x).unflatten(-1, (-1, dim))
         q, k = (rotated(norm(part).transpose(1, 2), rotation) for norm, part in ((self.qn, q), (self.kn, k)))
         v = unit(v, self.eps).transpose(1, 2)
-        keys, values, _ = cache
         if keep:
-            keys[:, :, start:end], values[:, :, start:end] = k, v
-            k, v = keys[:, :, :end], values[:, :, :end]
+            k, v = appended(cache, k, v)
         else:
+            keys, values, _ = cache
             k, v = torch.cat([keys, k], 2), torch.cat([values, v], 2)
         group = self.heads // self.sight.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)

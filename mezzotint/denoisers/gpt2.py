@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mezzotint.denoisers.decoder import Output, causal
-from mezzotint.denoisers.kv import KVCache
+from mezzotint.denoisers.kv import KVCache, appended, fitting
 from mezzotint.denoisers.weights import Piece
 from mezzotint.errors import CapacityError
 
@@ -87,11 +87,7 @@ class GPT2(nn.Module):
             CapacityError: more columns than the model has positions.
         """
         shape, weight = self.config, self.embed.weight
-        if capacity > shape.max_positions:
-            raise CapacityError(
-                f"cannot hold {capacity} tokens: this model reads at most {shape.max_positions}, shorten the text"
-            )
-        cells = (shape.layers, batch, shape.heads, capacity, shape.width // shape.heads)
+        cells = (shape.layers, batch, shape.heads, fitting(capacity, shape.max_positions), shape.width // shape.heads)
         return KVCache(cells, dtype=weight.dtype, device=weight.device)
 
 
@@ -108,10 +104,7 @@ class _Layer(nn.Module):
         y = self.ln1(x)
         q, k, v = (part(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.q, self.k, self.v))
         if cache is not None:
-            keys, values, start = cache
-            end = start + x.shape[1]
-            keys[:, :, start:end], values[:, :, start:end] = k, v
-            k, v = keys[:, :, :end], values[:, :, :end]
+            k, v = appended(cache, k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=attend)
         x = x + self.o(y.transpose(1, 2).flatten(2))
         return x + self.down(F.gelu(self.up(self.ln2(x)), approximate="tanh"))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.denoisers.fused import RMSNorm, gated, rotate
-from mezzotint.denoisers.kv import KVCache
+from mezzotint.denoisers.kv import KVCache, appended
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
 
@@ -134,7 +134,7 @@ class _Block(nn.Module):
         q, k, v = self._heads(self.qkv(self.before_attention(h)), 3)
         q, k = rotate(q, turn), rotate(k, turn)
         if memory is not None:
-            k, v = remember(memory, depth, k, v)
+            k, v = appended(memory.layer(depth, k.shape[2]), k, v)
         return self._after(h, _joined(mix(q, k, v)))
 
     def at(self, h: Tensor, turn: Tensor, mix: Mixer, columns: int, rows: Tensor) -> Tensor:
@@ -189,14 +189,6 @@ def per_column(t: Tensor, columns: int) -> Tensor:
 def picked(x: Tensor, rows: Tensor) -> Tensor:
     """Float[n, D]: the vectors `rows` of Float[B, L, D], counted through both."""
     return x.reshape(-1, x.shape[-1]).index_select(0, rows)
-
-
-def remember(memory: Memory, depth: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    """Write keys and values Float[B, heads, n, d] behind those kept, and return all of them."""
-    keys, values, start = memory.layer(depth, k.shape[2])
-    end = start + k.shape[2]
-    keys[:, :, start:end], values[:, :, start:end] = k, v
-    return keys[:, :, :end], values[:, :, :end]
 
 
 def rates(width: int, base: float = 10000.0) -> Tensor:
