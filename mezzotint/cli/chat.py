@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mezzotint.cli.generate import decode_utf8, load_model
-from mezzotint.cli.options import MODES, Settings, spread
+from mezzotint.cli.options import DIFFUSION, MODES, Settings, spread
 from mezzotint.errors import MezzotintError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Conversation:
         if not mode:
             _note(f"the mode is {self._settings.mode}; /mode {'|'.join(MODES)} changes it")
             return
-        unset = {} if mode == "diffusion" else {"block": None, "rule": None, "level": None, "correct": None}
+        unset = {} if mode == "diffusion" else dict.fromkeys(DIFFUSION)
         changed = replace(self._settings, mode=mode, **unset)
         try:
             changed.check()

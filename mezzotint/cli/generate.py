@@ -76,7 +76,8 @@ def generate(
 
 
 def load_model(settings: Settings, live: bool) -> "Model":
-    """The model, behind a plate of noise while it loads."""
+    """The model, behind a plate of noise while it loads; options that it has no use for are refused first."""
+    settings.check()
     from mezzotint.cli.live import plate
 
     with plate(f"loading {settings.model}", live):

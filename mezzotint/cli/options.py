@@ -5,12 +5,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
-from pathlib import Path
 from typing import Annotated, Any, cast, get_type_hints
 
 import typer
 
-from mezzotint.cli.runs import folder_of
 from mezzotint.errors import ConfigError, RequestError
 
 MODES = ("verify", "ar", "diffusion")
@@ -18,6 +16,9 @@ BACKENDS = ("auto", "native", "torch")
 DEFAULT_MODEL = "smollm2-135m-instruct"
 LEVELS = {"threshold": 0.2, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
 """The rules of diffusion mode and the number each takes if none is given."""
+
+DIFFUSION = ("block", "rule", "level", "steps", "correct")
+"""Fields of `Settings` that belong to diffusion mode."""
 
 _WRITING = "Writing"
 _DIFFUSION = "Diffusion mode"
@@ -108,7 +109,12 @@ class Settings:
     threads: Annotated[int | None, typer.Option(metavar="N", help="Processor cores to use (all).")] = None
 
     def check(self) -> None:
-        """Raises RequestError or ConfigError for the first value that cannot be."""
+        """Raises RequestError or ConfigError for the first value that cannot be with a model that answers."""
+        self.check_writing()
+        self._check_diffusion()
+
+    def check_writing(self) -> None:
+        """Raises them for the first value that cannot be with any model."""
         _one_of("mode", self.mode, MODES)
         _one_of("backend", self.backend, BACKENDS)
         if self.max_new_tokens < 1:
@@ -121,11 +127,6 @@ class Settings:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
-        if self.rule is not None:
-            _one_of("rule", self.rule, tuple(LEVELS))
-        # models in folders have rules of their own
-        if folder_of(self.model) is None and not (Path(self.model) / "config.json").is_file():
-            self._check_diffusion()
 
     def writing(self) -> dict[str, Any]:
         """The keyword arguments of `Model.generate` and `Model.stream`."""
@@ -148,7 +149,7 @@ class Settings:
         return options
 
     def _check_diffusion(self) -> None:
-        given = [name for name in ("block", "rule", "level", "steps", "correct") if getattr(self, name) is not None]
+        given = [name for name in DIFFUSION if getattr(self, name) is not None]
         if self.preset is not None:
             raise ConfigError(f"--preset is for published diffusion models: {self.model} has --rule and --level")
         if given and self.mode != "diffusion":
@@ -184,7 +185,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def run(**given: Any) -> None:
         settings = Settings(**{name: given.pop(name) for name in names})
-        settings.check()
+        settings.check_writing()
         command(settings=settings, **given)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]

@@ -1,22 +1,17 @@
 """`mezzotint generate --model FOLDER` for a published diffusion model in Hugging Face layout."""
 
 import json
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import typer
-
+from mezzotint.cli.answer import Answer, last
 from mezzotint.cli.options import Settings
 from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.canvas import Canvas
     from mezzotint.decode.presets import Preset
     from mezzotint.denoisers.published import Published
 
@@ -72,32 +67,24 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     model = model_of(published)
     run = Run(model, [ids], settings.max_new_tokens, decoding(how, model, settings.max_new_tokens), [settings.seed])
     loaded = time.perf_counter()
-    frames = iter(run)
-    if live and not as_json and sys.stdout.isatty():
-        frames = _painted(tokenizer, frames, len(ids))
-    for _ in frames:
-        pass
+    last(
+        iter(run),
+        lambda token, undecided: "░" if undecided else tokenizer.decode([token]),
+        painted=live and not as_json,
+        start=len(ids),
+    )
     seconds, written = time.perf_counter() - loaded, run.result()
     tokens = len(written.texts[0])
-    text = tokenizer.decode(written.texts[0])
-    if not as_json:
-        typer.echo(text)
-        rate = f"{tokens} tokens in {seconds:.2f} s, {tokens / seconds:.0f} tokens/s, {tokens / written.passes:.2f} per"
-        typer.secho(f"{rate} forward", dim=True, err=True)
-        return
-    numbers: dict[str, Any] = {
-        "text": text,
-        "tokens": tokens,
-        "seconds": round(seconds, 4),
-        "tokens_per_second": round(tokens / seconds, 2),
-        "forwards": written.passes,
-        "tokens_per_forward": round(tokens / written.passes, 3),
-        "mode": name,
-        "model": published.name,
-        "finish_reason": "stop" if tokens < settings.max_new_tokens else "length",
-        "load_seconds": round(loaded - begun, 3),
-    }
-    sys.stdout.write(json.dumps(numbers, ensure_ascii=False) + "\n")
+    Answer(
+        text=tokenizer.decode(written.texts[0]),
+        tokens=tokens,
+        seconds=seconds,
+        forwards=written.passes,
+        mode=name,
+        model=published.name,
+        finish_reason="stop" if tokens < settings.max_new_tokens else "length",
+        load_seconds=loaded - begun,
+    ).say(as_json=as_json)
 
 
 def _tokenizer(published: "Published") -> "Tokenizer":
@@ -133,18 +120,3 @@ def _preset(published: "Published", settings: Settings) -> tuple["Preset", str]:
         if getattr(settings, key) != getattr(plain, key)
     }
     return replace(how, **given), name
-
-
-def _painted(tokenizer: "Tokenizer", frames: "Iterator[Canvas]", prompt: int) -> "Iterator[Canvas]":
-    """The same canvases, the answer of each painted in the terminal as it comes."""
-    from rich.live import Live
-    from rich.text import Text
-
-    with Live(transient=True, refresh_per_second=20) as screen:
-        for canvas in frames:
-            line = Text()
-            tokens, open_ = canvas.tokens[0].tolist()[prompt:], canvas.open[0].tolist()[prompt:]
-            for token, undecided in zip(tokens, open_, strict=True):
-                line.append("░" if undecided else tokenizer.decode([token]), style="dim" if undecided else "bold")
-            screen.update(line)
-            yield canvas
