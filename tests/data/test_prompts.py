@@ -50,7 +50,7 @@ def test_subtractions_do_not_go_below_zero():
 def test_a_source_that_pip_cannot_fetch_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    package, version = next(iter(SOURCES))
-    with pytest.raises(CheckpointError, match=f"cannot fetch {package}=={version}"):
+    first = SOURCES[0]
+    with pytest.raises(CheckpointError, match=f"cannot fetch {first.name}=={first.version}"):
         load(tmp_path)
     assert not list(tmp_path.glob("*.json"))
