@@ -12,15 +12,12 @@ The networks have random weights, whose predictions depend on far columns more t
 is approximate here as it would be there, but the numbers are not those of a trained model.
 """
 
-import argparse
-import json
-import random
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
+from turns import HEADS, INNER, LAYERS, VOCAB, WIDTH, clocked, options, qwen3, take_turns, write
 
 from mezzotint.decode.cache import Delayed, Dual, Growing, Policy, Prefix, Settled, nothing
 from mezzotint.decode.generate import Decoding, Model, Run, generate
@@ -31,11 +28,8 @@ from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.evaluate.machine import commit, machine, slug, versions
 
-VOCAB, WIDTH, LAYERS, HEADS, INNER = 8192, 256, 4, 4, 704
 PROMPT, NEW, BLOCK, ROWS = 32, 128, 32, 4
-RESULTS = Path(__file__).parent / "results"
 AR = "transformers AR"
 POLICIES: dict[str, tuple[Policy, int | None]] = {
     "no cache": (nothing, None),
@@ -60,14 +54,9 @@ Contender = Callable[[int], int]
 
 def main() -> None:
     """Measure and write benchmarks/results/decode_loop_<machine>.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--machine", default=slug(machine()["cpu"]), help="part of the file's name")
-    parser.add_argument("--dry", action="store_true", help="print only")
-    options = parser.parse_args()
+    given = options(__doc__, rounds=5)
     torch.set_num_threads(1)
-    contenders = {AR: theirs(), **ours()}
-    speeds = measure(contenders, options.rounds)
+    speeds = take_turns({AR: theirs(), **ours()}, given.rounds, rate)
     speed = {name: statistics.median(found) for name, found in speeds.items()}
     for name, value in speed.items():
         print(f"{name:28} {value:8.1f} tokens per CPU-second  {value / speed[AR]:5.2f} x")
@@ -76,39 +65,21 @@ def main() -> None:
         print(f"{name:28} {found['tokens_equal']:8.3f} of tokens equal, {found['nats']:.5f} nats")
     share = overhead()
     print(f"{'outside the network':28} {share:8.3f} of a pass at {LARGE} ids")
-    if not options.dry:
-        record = {
-            "shape": {"vocab": VOCAB, "width": WIDTH, "layers": LAYERS, "heads": HEADS, "inner": INNER},
-            "task": {"prompt": PROMPT, "new": NEW, "block": BLOCK, "tokens_per_pass": 1},
-            "threads": 1,
-            "rounds": options.rounds,
-            "versions": versions(("torch", "transformers")),
-            "machine": machine(),
-            "commit": commit(),
-            "tokens_per_cpu_second": speed,
-            "times_transformers": {name: value / speed[AR] for name, value in speed.items()},
-            "all": speeds,
-            "drift": drifts,
-            "loop_share_of_a_pass": {"vocab": LARGE, "share": share},
-        }
-        RESULTS.mkdir(exist_ok=True)
-        path = RESULTS / f"decode_loop_{options.machine}.json"
-        path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(path)
+    task = {"task": {"prompt": PROMPT, "new": NEW, "block": BLOCK, "tokens_per_pass": 1}}
+    results = {
+        "tokens_per_cpu_second": speed,
+        "times_transformers": {name: value / speed[AR] for name, value in speed.items()},
+        "all": speeds,
+        "drift": drifts,
+        "loop_share_of_a_pass": {"vocab": LARGE, "share": share},
+    }
+    write("decode_loop", given, task, results)
 
 
-def measure(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    """Tokens per CPU-second of every round, after one that is not counted."""
-    speeds: dict[str, list[float]] = {name: [] for name in contenders}
-    order = list(contenders)
-    for number in range(rounds + 1):
-        random.Random(number).shuffle(order)
-        for name in order:
-            begun = time.process_time()
-            tokens = contenders[name](number)
-            if number:
-                speeds[name].append(tokens / (time.process_time() - begun))
-    return speeds
+def rate(contender: Contender, number: int) -> float:
+    """Tokens per CPU-second."""
+    seconds, tokens = clocked(lambda: contender(number))
+    return tokens / seconds
 
 
 def prompts(number: int, rows: int = 1) -> torch.Tensor:
@@ -118,23 +89,7 @@ def prompts(number: int, rows: int = 1) -> torch.Tensor:
 
 def theirs() -> Contender:
     """Greedy `generate` of transformers' Qwen3, which never meets an end token."""
-    from transformers import Qwen3Config, Qwen3ForCausalLM
-
-    torch.manual_seed(0)
-    shape = Qwen3Config(
-        vocab_size=VOCAB,
-        hidden_size=WIDTH,
-        intermediate_size=INNER,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        head_dim=WIDTH // HEADS,
-        max_position_embeddings=512,
-        tie_word_embeddings=False,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
-    network = Qwen3ForCausalLM(shape).eval()
+    network = qwen3(512, eos_token_id=None, pad_token_id=0).eval()
 
     def run(number: int) -> int:
         ids = prompts(number)
