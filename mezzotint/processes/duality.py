@@ -66,7 +66,9 @@ class Gaussian:
     def __post_init__(self) -> None:
         gamma = torch.linspace(self.low, self.high, self.points, dtype=torch.float64)
         rate = climb(gamma, self.ids) * self.ids / (self.ids - 1) * (self.high - self.low)
-        object.__setattr__(self, "_tables", (survival(on_top(gamma, self.ids), self.ids), rate))
+        # rounding may take a survival past 1, where a schedule's time is negative and its square root no number
+        alpha = survival(on_top(gamma, self.ids), self.ids).clamp(0, 1)
+        object.__setattr__(self, "_tables", (alpha, rate))
 
     def gamma(self, t: Tensor) -> Tensor:
         """The level, shape and dtype of t."""
