@@ -3,8 +3,9 @@
 Process   q(x_t | x_0) keeps a token with alpha = exp(-sigma), else draws it from the limit: [MASK] ("absorb",
           processes/absorbing.py) or any id ("uniform", processes/uniform.py); both are processes/relaxing.py
 Network   log scores s_y = log p_t(y) / p_t(x_t), told t; sec. 3.2 and App. C.2: 0 at the present token; for absorbing
-          noise minus log(e^sigma - 1) minus log(V - 1), `Scaled`.  A network that answers p(x_0) instead: `Ratios`,
-          where s_y = log x_0 + log(alpha / (1 - alpha)) on masks makes the loss MDLM's
+          noise minus log(e^sigma - 1) minus log(V - 1), `Scaled`; for uniform noise `Mixed`, where the paper has no
+          scale and an error at the noise end counts up to 1 / eps times (`scaled=false`).  A network that
+          answers p(x_0) instead: `Ratios`, where s_y = log x_0 + log(alpha / (1 - alpha)) on masks is MDLM's loss
 Loss      eq. 5, denoising score entropy with exact weights, times sigma'(t), t in [1e-3, 1]; not zero at the optimum
 Sampler   decode/backwards.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is analytic to
           alpha = 1 without [MASK]
@@ -29,6 +30,7 @@ from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.base import Discrete
 from mezzotint.processes.relaxing import Relaxing, masking, spreading
+from mezzotint.processes.scores import Mixed, Scaled, present
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear, Schedule, Survival, noise_rate
 
@@ -44,6 +46,8 @@ class SEDD:
     noise: Literal["absorb", "uniform"] = "absorb"
     answers: Literal["scores", "tokens"] = "scores"
     """What the network's output means: log scores, or logits of the clean token, turned into scores."""
+    scaled: bool = True
+    """Take the noise level out of log scores; false: the output as it is, as published for uniform noise."""
     sampler: Literal["analytic", "euler"] = "analytic"
 
     def build(self, vocab: int, mask_id: int) -> Family:
@@ -57,7 +61,8 @@ class SEDD:
         absorbing = self.noise == "absorb"
         process = Absorbing(vocab, mask_id, self.schedule) if absorbing else Uniform(vocab, self.schedule, mask_id)
         noise = masking(vocab, mask_id) if absorbing else spreading(vocab, mask_id)
-        raw = Scaled(self.schedule) if absorbing else present
+        scaled = Scaled(self.schedule) if absorbing else Mixed(self.schedule, mask_id)
+        raw = scaled if self.scaled else present
         reading = raw if self.answers == "scores" else Ratios(noise, self.schedule, mask_id)
         step = {"analytic": analytic, "euler": euler}[self.sampler](noise, self.schedule)
         return sedd(process, noise, reading, Back(noise, reading, step, mask_id, self.schedule))
@@ -74,23 +79,6 @@ def sedd(process: Discrete, noise: Relaxing, reading: Reading, back: Back) -> Fa
 
     objective = Denoising(process, token_loss, Clipped(whole, EARLIEST, 1.0))
     return Family(process, objective, Grid(back), back, Denoising(process, token_loss))
-
-
-@dataclass(frozen=True)
-class Scaled:
-    """raw - log(e^sigma - 1) - log(V - 1), and 0 at the present token: the network itself stays of order one."""
-
-    schedule: Survival
-
-    def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        a = self.schedule.alpha(t.double())
-        scale = ((1 - a) / a).log() + torch.log(torch.tensor(raw.shape[-1] - 1.0, dtype=torch.float64))
-        return present(raw - scale[..., None].to(raw.dtype), x_t, t)
-
-
-def present(raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The network's own log scores, 0 at the present token."""
-    return raw.scatter(-1, x_t[..., None], 0.0)
 
 
 @dataclass(frozen=True)

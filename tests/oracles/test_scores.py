@@ -1,5 +1,7 @@
 """Score entropy is a likelihood: with exact scores its integral is -log p, and masked scores make it MDLM's loss."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -64,28 +66,51 @@ def test_scaled_scores_of_order_one_are_the_same_scores():
     torch.testing.assert_close(scores(same, x, x_t, t), tokens(F.pad(raw, (0, 1)), x, x_t, t))
 
 
-@pytest.mark.parametrize("noise", ["absorb", "uniform"])
-def test_the_loss_has_its_minimum_at_the_exact_scores(noise):
-    vocab, mask, t = TOKEN.real + 1, TOKEN.mask_id, torch.full((1, 1), 0.5, dtype=torch.float64)
-    family = SEDD(noise=noise, schedule=Linear(), answers="tokens").build(vocab, mask)
-    other = SEDD(noise=noise, schedule=Linear()).build(vocab, mask)
-    z = mask if noise == "absorb" else 0
-    p, best = torch.tensor([[[0.5, 0.3, 0.2]]], dtype=torch.float64), torch.zeros(1, 1, vocab, dtype=torch.float64)
-    best[..., :3] = p.log()
-    score = family.update.reading(best, torch.tensor([[z]]), t)
-    if noise == "absorb":
-        score = score - other.update.reading(torch.zeros_like(best), torch.tensor([[z]]), t)
-    raw = score.clamp_min(-30).requires_grad_()
-    a = family.process.alpha(t)
-    weights = a * p[0] * (1 if z < mask else 0) * F.one_hot(torch.tensor([z]), vocab)[:, :3] + (1 - a) * p[0]
-    nats = [other.bound.token_loss(raw, torch.tensor([[v]]), torch.tensor([[z]]), t).sum() for v in range(3)]
-    loss = sum(w * n for w, n in zip((weights / weights.sum())[0], nats, strict=True)) if noise == "absorb" else None
-    if loss is None:
-        # of uniform noise p(x_0 | z) is proportional to p (a [z = x_0] + (1 - a) / N)
-        reached = p[0, 0] * (a[0, 0] * F.one_hot(torch.tensor(z), 3) + (1 - a[0, 0]) / 3)
-        loss = sum(w * n for w, n in zip(reached / reached.sum(), nats, strict=True))
-    (slope,) = torch.autograd.grad(loss, raw)
-    torch.testing.assert_close(slope[..., :3], torch.zeros(1, 1, 3, dtype=torch.float64), rtol=0, atol=1e-10)
+def slope_at_the_exact_answer(settings, z, raw):
+    """The derivative of the loss, averaged over p(x_0 | z), by the raw output; p is 0.5, 0.3, 0.2."""
+    family, t = settings.build(4, 3), torch.full((1, 1), 0.5, dtype=torch.float64)
+    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    if settings.noise == "uniform":
+        a = family.process.alpha(t)[0, 0]
+        p = p * (a * F.one_hot(torch.tensor(z), 3) + (1 - a) / 3)
+    raw = raw.clone().requires_grad_()
+    nats = [family.bound.token_loss(raw, torch.tensor([[v]]), torch.tensor([[z]]), t).sum() for v in range(3)]
+    (slope,) = torch.autograd.grad(sum(w * n for w, n in zip(p / p.sum(), nats, strict=True)), raw)
+    return slope[0, 0, :3]
+
+
+@pytest.mark.parametrize(("noise", "z"), [("absorb", 3), ("uniform", 0)])
+@pytest.mark.parametrize("scaled", [True, False])
+def test_the_loss_has_its_minimum_at_the_exact_scores(noise, z, scaled):
+    best, x, t = torch.zeros(1, 1, 4, dtype=torch.float64), torch.tensor([[z]]), torch.full((1, 1), 0.5).double()
+    best[..., :3] = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64).log()
+    settings = SEDD(noise=noise, scaled=scaled)
+    if scaled:
+        # scaled outputs are log N p(x_0)
+        raw = best + torch.log(torch.tensor(3.0))
+    else:
+        raw = SEDD(noise=noise, answers="tokens").build(4, 3).update.reading(best, x, t).clamp_min(-30)
+    slope = slope_at_the_exact_answer(settings, z, raw)
+    torch.testing.assert_close(slope, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-7)
+    # and elsewhere it has a slope
+    assert slope_at_the_exact_answer(settings, z, raw + 0.1 * torch.arange(4)).abs().max() > 1e-3
+
+
+def test_scaled_scores_of_uniform_noise_are_those_of_the_tokens():
+    raw, x_t = simplex(40, 4)[..., :3].log_softmax(-1), torch.arange(40)[None] % 3
+    raw = F.pad(raw, (0, 1))
+    mixed, ratios = (SEDD(noise="uniform", answers=a).build(4, 3).update.reading for a in ("scores", "tokens"))
+    for moment in (1e-3, 0.3, 1.0):
+        t = torch.full((1, 1), moment, dtype=torch.float64)
+        torch.testing.assert_close(mixed(raw + math.log(3), x_t, t), ratios(raw, x_t, t))
+
+
+def test_a_fresh_network_knows_nothing_and_no_more():
+    # zeros are even scores, whose bound is log N on any schedule
+    x_0, bound = TOKEN.sequences, SEDD(noise="uniform", schedule=Exponential(high=40.0)).build(4, 3).bound
+    process = Uniform(4, Exponential(high=40.0), 3)
+    raw = integral(TOKEN, process, bound.token_loss, lambda x_t, t: torch.zeros(*x_t.shape, 4).double(), count=300)
+    torch.testing.assert_close(raw, torch.full((len(x_0),), math.log(3)).double(), rtol=0, atol=2e-6)
 
 
 def test_scores_need_some_survival_at_the_noise_end():

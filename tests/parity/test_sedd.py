@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from mezzotint.decode.backwards import analytic, euler
-from mezzotint.families.sedd import present
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.relaxing import masking, spreading
+from mezzotint.processes.scores import present
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Geometric, Linear, noise_rate, total_noise
 
