@@ -213,14 +213,14 @@ inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* sc
     ahead(w, kQ8Bytes);
     __m256i t[MT];
     for (int m = 0; m < MT; ++m) t[m] = _mm256_setzero_si256();
-    for (int half = 0; half < 2; ++half) {
-      __m256i c[8];
-      for (int i = 0; i < 8; ++i)
-        c[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + 8 * half + i));
+    for (int part = 0; part < 4; ++part) {  // four codes at a time and the sums of eight rows fit the registers
+      __m256i c[4];
+      for (int i = 0; i < 4; ++i)
+        c[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + 4 * part + i));
 #pragma GCC unroll 8
       for (int m = 0; m < MT; ++m) {
-        const int16_t* x = q + m * kBlock + 16 * half;
-        for (int i = 0; i < 8; ++i) t[m] = _mm256_add_epi32(t[m], _mm256_madd_epi16(c[i], broadcast(x + 2 * i)));
+        const int16_t* x = q + m * kBlock + 8 * part;
+        for (int i = 0; i < 4; ++i) t[m] = _mm256_add_epi32(t[m], _mm256_madd_epi16(c[i], broadcast(x + 2 * i)));
       }
     }
     const __m256 s = load_half(w + 256);
