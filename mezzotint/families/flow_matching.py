@@ -8,26 +8,30 @@ Sampler   Euler on the mixture path: x_0 ~ p, then a jump with probability 1 - e
           to a token drawn by rate; the last step writes x_0; optionally a divergence-free term (`churn`)
 Bound     `bound`: the generalised KL over uniform levels; tight for a mask source, loose for a uniform one, where a
           path jumps once only, so do not hold it against UDLM's
+Reversal  ours: the marginals of a uniform source are those of uniform noise, so the same network, its answer divided by
+          q(x_t | x_0), also runs UDLM's steps and has its bound, which is tight
 Checked   tests/parity/test_discrete_flow_matching.py (recorded vectors), tests/oracles/test_flow_matching.py
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid
+from mezzotint.decode.grid import Grid, Update
+from mezzotint.decode.jumps import Euler
+from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
+from mezzotint.families.udlm import continuous, udlm
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.path import FlowSchedule, MixturePath, Power, divergence, masked_source, uniform_source
-from mezzotint.rng import Rng, draw
+from mezzotint.processes.uniform import Uniform
+from mezzotint.rng import Rng
 
-_GUESS, _JUMP, _TARGET = 1, 2, 3
 EARLIEST = 1e-3
 """Times nearer to the clean end are not trained on: the rate is unbounded there."""
 SOURCES = {"mask": masked_source, "uniform": uniform_source}
@@ -43,20 +47,46 @@ class FlowMatching:
     """The noise that paths start from."""
     loss: Literal["generalised-kl", "cross-entropy"] = "generalised-kl"
     """A bound on the likelihood, or the paper's simpler loss."""
+    sampler: Literal["euler", "reversal"] = "euler"
+    """How text is written, and what the bound is of; "reversal" runs uniform noise backwards, as UDLM does."""
     churn: float = Field(default=0.0, ge=0)
-    """Divergence-free term of the sampler: columns also go back to noise and on again; corrects at a price in steps."""
+    """Divergence-free term of Euler steps: columns also go back to noise and on again; corrects at a price in steps."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
-        """The family over `vocab` ids, [MASK] included; a uniform source never draws it."""
+        """The family over `vocab` ids, [MASK] included; a uniform source never draws it.
+
+        Raises:
+            ConfigError: a reversal of masks, whose paths and bound are those of masked diffusion as they are.
+        """
         process = MixturePath(SOURCES[self.source](vocab, mask_id), self.schedule)
         loss = {"generalised-kl": generalised_kl(process), "cross-entropy": cross_entropy}[self.loss]
-        return flow_matching(process, loss, Euler(process, self.churn, forbidden=mask_id))
+        if self.sampler == "reversal":
+            if self.source == "mask":
+                raise ConfigError("a mask source has no other way back: use sampler=euler, whose bound is tight")
+            return reversal(process, loss, Uniform(vocab, self.schedule, mask_id))
+        return flow_matching(process, loss, Euler(process, self.churn, partial(log_p, never=mask_id)))
 
 
-def flow_matching(process: MixturePath, loss: TokenLoss, solver: "Euler") -> Family:
+def flow_matching(process: MixturePath, loss: TokenLoss, solver: Update) -> Family:
     """Flow matching on a process, with a token loss and a solver."""
     objective = Denoising(process, loss, Clipped(whole, EARLIEST, 1.0))
     return Family(process, objective, Grid(solver), solver, bound(process))
+
+
+def reversal(process: MixturePath, loss: TokenLoss, noise: Uniform) -> Family:
+    """The same training on a uniform source, with the sampler and the bound of its noise run backwards."""
+    step, nats = udlm(noise).update, continuous(noise)
+    assert step is not None
+
+    def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+        return step(noise.alone(raw, x_t, t), x_t, t, s, rng)
+
+    def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return nats(noise.alone(raw, x_t, t), x_0, x_t, t)
+
+    # at t = 1 nothing may survive, and the integrand is 0 / 0
+    tight = Denoising(noise, token_loss, Clipped(whole, 0.0, 1 - EARLIEST))
+    return replace(flow_matching(process, loss, update), bound=tight)
 
 
 def generalised_kl(process: MixturePath) -> TokenLoss:
@@ -81,33 +111,3 @@ def bound(process: MixturePath) -> Denoising:
 
     levels = Clipped(whole, EARLIEST, 1.0)
     return Denoising(process, token_loss, lambda batch, rng: process.schedule.time(1 - levels(batch, rng)))
-
-
-@dataclass(frozen=True)
-class Euler:
-    """One Euler step of the jump process, (raw, x_t, t, s, rng) -> x_s."""
-
-    process: MixturePath
-    churn: float | Callable[[Tensor], Tensor] = 0.0
-    """c(t), a number or a function of our t."""
-    forbidden: int | None = None
-    """An id that is never written, where the network leaves it some mass: [MASK]."""
-    pick: Callable[[Tensor, Rng], Tensor] = draw
-    """How tokens are chosen by probability: (weights Float[B, L, V], rng) -> Long[B, L]."""
-
-    def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        guess, rates = self.plan(raw, x_t, t, rng)
-        jump = self.jumping(rates, t, s, rng)
-        x_s = torch.where(jump, self.pick(rates, rng.fork(_TARGET)), x_t)
-        return torch.where(s <= 0, guess, x_s)
-
-    def plan(self, raw: Tensor, x_t: Tensor, t: Tensor, rng: Rng) -> tuple[Tensor, Tensor]:
-        """A guess of the clean tokens, Long[B, L], and the rates Float64[B, L, V] that lead there."""
-        guess = self.pick(log_p(raw, self.forbidden).exp(), rng.fork(_GUESS))
-        churn = self.churn(t) if callable(self.churn) else self.churn
-        return guess, self.process.jumps(guess, x_t, t, churn)
-
-    def jumping(self, rates: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        """Bool[B, L]: the columns that leave between t and s."""
-        stay = torch.exp(-(t - s) * rates.sum(-1))
-        return rng.fork(_JUMP).uniform(tuple(stay.shape), stay.device) < 1 - stay

@@ -3,7 +3,7 @@
 Process   processes/uniform.py, over all ids but the tokenizer's [MASK] (the paper's code draws that too)
 Loss      eq. 17, in the form of GIDD's Theorem 2 (processes/interpolating.py `weight`, `divergence`), which is equal:
           -alpha' / (alpha N q(x_t | x_0)) (KL(q(. | x_0), q(. | x_theta)) + r - log r - 1), q the marginals at t;
-          eq. 14 for T steps: `finite`, whose last step is the reconstruction
+          eq. 14 for T steps: `finite`, whose last step is the reconstruction.  Ours: `even`, plain cross-entropy
 Network   sec. 4: softmax over the clean token, nothing carried over, told t; best is the leave-one-out posterior, which
           does not look at the column's own token
 Sampler   the posterior step, eq. 15: every column may change in every step
@@ -11,6 +11,7 @@ Guidance  sec. 3: D-CFG and D-CBG in decode/guide.py, on `step` here or on MDLM'
 Checked   tests/parity/test_udlm_guidance.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -36,10 +37,17 @@ class UDLM:
     schedule: Schedule = Linear()
     steps: int | None = Field(default=None, gt=0)
     """Train on the bound of a chain of this many steps; None is continuous time."""
+    weights: Literal["bound", "even"] = "bound"
+    """"even": train on the cross-entropy of p(x_0 | x_t), which is the network's answer times q(x_t | x_0): the best
+    answer is the same and gradients are less noisy.  `Family.bound` stays the bound."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, of which [MASK] is never drawn."""
-        return udlm(Uniform(vocab, self.schedule, mask_id), self.steps)
+        process = Uniform(vocab, self.schedule, mask_id)
+        family = udlm(process, self.steps)
+        if self.weights == "bound":
+            return family
+        return replace(family, objective=Denoising(process, even(process)), bound=family.objective)
 
 
 def udlm(process: Uniform, steps: int | None = None) -> Family:
@@ -61,6 +69,15 @@ def continuous(process: Uniform) -> TokenLoss:
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         p0 = log_p(raw, process.never).exp()
         return process.weight(x_0, x_t, t).to(p0.dtype) * process.divergence(p0, x_0, x_t, t)
+
+    return token_loss
+
+
+def even(process: Uniform) -> TokenLoss:
+    """-log p(x_0 | x_t) in every column, corrupted or not, with what is known of the noise put in."""
+
+    def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return -log_p(process.seen(raw, x_t, t), process.never).gather(-1, x_0[..., None])[..., 0]
 
     return token_loss
 

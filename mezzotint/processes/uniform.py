@@ -54,6 +54,14 @@ class Uniform(Interpolating):
         exact = t.double()
         return (-self.schedule.dalpha(exact) / self.alpha(exact))[..., None] * self.limit.to(t.device)
 
+    def seen(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Logits Float[B, L, V] of p(x_0 | other columns) -> those of p(x_0 | x_t): times q(x_t | x_0)."""
+        return raw + self._likelihood(x_t, t).to(raw.dtype)
+
+    def alone(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The inverse of `seen`: what an ordinary posterior says without the column's own token."""
+        return raw - self._likelihood(x_t, t).to(raw.dtype)
+
     def posterior(self, p0: Tensor, x_t: Tensor, a_t: Tensor, a_s: Tensor) -> Tensor:
         """q(x_t | x_s) q(x_s | p0) / q(x_t | p0) for s < t (UDLM, eq. 15).
 
@@ -73,3 +81,9 @@ class Uniform(Interpolating):
         arrives = kept * F.one_hot(x_t, self.vocab).to(p0.dtype) + (1 - kept) / self.ids
         here = pick(p0, x_t)[..., None]
         return arrives * (a_s * p0 + (1 - a_s) * limit) / (a_t * here + (1 - a_t) / self.ids)
+
+    def _likelihood(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """log q(x_t | x_0) for every x_0, Float64[B, L, V]."""
+        a = self.alpha(t.double())[..., None]
+        # a schedule may have no digits left of 1 - alpha near the clean end
+        return (a * F.one_hot(x_t, self.vocab) + (1 - a) / self.ids).clamp_min(1e-30).log()

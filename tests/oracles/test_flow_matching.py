@@ -2,16 +2,20 @@
 
 import pytest
 import torch
-from sources import MARKOV, TOKEN, masks
+from sources import MARKOV, PAIR, TOKEN, masks
 from strings import chi_square, last, times
+from test_uniform_bounds import exact, integral
 
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.grid import Grid
+from mezzotint.decode.jumps import Euler
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.families.flow_matching import Euler, FlowMatching, bound
+from mezzotint.errors import ConfigError
+from mezzotint.families.flow_matching import FlowMatching, bound
 from mezzotint.processes.path import MixturePath, Power, masked_source, uniform_source
+from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Cosine
 
@@ -153,3 +157,30 @@ def test_generalised_kl_is_never_negative():
     raw = 3 * torch.randn(2000, 5, VOCAB, generator=generator)
     x_0, x_t = (torch.randint(0, 3, (2000, 5), generator=generator) for _ in range(2))
     assert (family.objective.token_loss(raw, x_0, x_t, torch.full((2000, 1), 0.4)) >= -1e-6).all()
+
+
+@pytest.mark.parametrize("source", [TOKEN, PAIR], ids=lambda s: s.name)
+@pytest.mark.parametrize("schedule", [Power(), Power(power=2.0)], ids=repr)
+def test_the_reversal_of_a_uniform_source_has_a_tight_bound(source, schedule):
+    settings = FlowMatching(source="uniform", sampler="reversal", schedule=schedule)
+    process = Uniform(source.real + 1, schedule, source.mask_id)
+    loss = settings.build(source.real + 1, source.mask_id).bound.token_loss
+    # the network answers the ordinary posterior, which looks at the column's own token
+    found = integral(source, process, loss, exact(source, process, own=True), 1e-7, 300)
+    torch.testing.assert_close(found, -source.p.log(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_single_uniform_token_is_exact_in_any_number_of_reversed_steps(steps):
+    family = FlowMatching(source="uniform", sampler="reversal").build(VOCAB, MASK)
+
+    def answers(x, a):
+        return TOKEN.uniform(x, a.expand(len(x), 1), own=True)
+
+    tokens = written(family.process, answers, 1, steps, family.rule)
+    assert chi_square(torch.bincount(tokens[:, 0], minlength=3).double(), TOKEN.p) < 4
+
+
+def test_masks_have_no_reversal_of_their_own():
+    with pytest.raises(ConfigError, match="sampler=euler"):
+        FlowMatching(sampler="reversal").build(VOCAB, MASK)

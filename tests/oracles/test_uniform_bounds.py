@@ -232,3 +232,23 @@ def test_a_cold_curriculum_is_the_discrete_loss():
     assert (x_t != 4).all()
     wanted = duo.nelbo(process)(table[x_t], x_0, x_t, twin.alpha(t), twin.dalpha(t))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_cross_entropy_teaches_the_leave_one_out_posterior():
+    # the mean over p(x_0 | x_t) has no slope there, and is the entropy of p(x_0 | x_t)
+    family = udlm.UDLM(weights="even").build(PAIR.real + 1, PAIR.mask_id)
+    process, x_t, t = family.process, PAIR.sequences, torch.full((len(PAIR.p), 1), 0.6, dtype=torch.float64)
+    raw = exact(PAIR, process)(x_t, t).requires_grad_()
+    known = exact(PAIR, process, own=True)(x_t, t)[..., : PAIR.real].exp()
+    nats = [family.objective.token_loss(raw, torch.full_like(x_t, v), x_t, t) for v in range(PAIR.real)]
+    mean = (known * torch.stack(nats, -1)).sum(-1)
+    torch.testing.assert_close(mean, -torch.xlogy(known, known).sum(-1))
+    (slope,) = torch.autograd.grad(mean.sum(), raw)
+    torch.testing.assert_close(slope, torch.zeros_like(slope), rtol=0, atol=1e-12)
+    assert family.bound.token_loss(raw, x_t, x_t, t).shape == x_t.shape
+
+
+def test_an_answer_keeps_its_meaning_with_and_without_its_own_token():
+    process = Uniform(4, Linear(), 3)
+    raw, x_t, t = torch.randn(5, 6, 4, dtype=torch.float64), torch.arange(30).view(5, 6) % 3, torch.rand(5, 1).double()
+    torch.testing.assert_close(process.alone(process.seen(raw, x_t, t), x_t, t), raw)

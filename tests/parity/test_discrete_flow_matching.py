@@ -11,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.families.flow_matching import Euler, cross_entropy, flow_matching, generalised_kl
+from mezzotint.decode.jumps import Euler
+from mezzotint.families.flow_matching import cross_entropy, flow_matching, generalised_kl
 from mezzotint.processes.path import MixturePath, Power
 
 
