@@ -26,9 +26,10 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     frames = model.decode(model.canvas([columns], settings.seed), steps)
     decoded = model.vocabulary.decode
     canvas, forwards = last(frames, lambda token, undecided: decoded([token]), painted=live and not as_json)
+    there = [token for token in model.form.written(canvas)[0].tolist() if token != model.form.blank]
     Answer(
-        text=decoded(canvas.tokens[0].tolist()),
-        tokens=sum(column is None for column in columns),
+        text=model.texts(canvas)[0],
+        tokens=len(there) - sum(column is not None for column in columns),
         seconds=time.perf_counter() - loaded,
         forwards=forwards,
         mode=model.shape.family.kind,

@@ -61,20 +61,23 @@ class Corpus:
     """Sources, checksums and sizes, for records."""
 
 
-def find(name: str, length: int) -> Corpus:
-    """The text in a file, by characters, or the corpus of that name that was built before.
+def find(name: str, length: int, vocabulary: Vocabulary | None = None) -> Corpus:
+    """The text in a file, or the corpus of that name that was built before.
 
     Args:
         name: a path or a name.
         length: every part must hold a window of this many ids.
+        vocabulary: what a file is read by, its characters if not given; a built corpus has its own.
 
     Raises:
-        ConfigError: neither a file nor a corpus, or too little text.
+        ConfigError: neither a file nor a corpus, too little text, or a corpus of another vocabulary.
         CheckpointError: a damaged corpus.
     """
     folder = where(name)
     if folder is not None and (folder / "corpus.json").is_file():
         corpus = load(folder)
+        if vocabulary not in (None, corpus.vocabulary):
+            raise ConfigError(f"the corpus {name} has a vocabulary of its own, as an encoder has: give a text file")
     elif folder is not None and not Path(name).exists():
         built = ", ".join(names()) or "none yet"
         raise ConfigError(
@@ -83,24 +86,24 @@ def find(name: str, length: int) -> Corpus:
         )
     else:
         # the held-out ends must hold a window each
-        corpus = of_text(Path(name), least=100 * length // HELD_OUT + 100)
+        corpus = of_text(Path(name), 100 * length // HELD_OUT + 100, vocabulary)
     for part in PARTS:
         if len(getattr(corpus, part).ids) < length:
             raise ConfigError(f"the {part} part of {name} has fewer than {length} tokens: use more text")
     return corpus
 
 
-def of_text(path: Path, least: int) -> Corpus:
-    """A text file by characters: the last twentieth to test on, the one before to choose by.
+def of_text(path: Path, least: int, vocabulary: Vocabulary | None = None) -> Corpus:
+    """A text file, by characters if nothing else is given: the last twentieth to test on, the one before to choose by.
 
     Raises:
         ConfigError: missing, not UTF-8, or too short.
     """
     text = read_text(path, least)
-    characters = Characters.of(text)
-    parts = {name: Part(characters.encode(piece), len(piece)) for name, piece in zip(PARTS, cut(text), strict=True)}
+    vocabulary = vocabulary or Characters.of(text)
+    parts = {name: Part(vocabulary.encode(piece), len(piece)) for name, piece in zip(PARTS, cut(text), strict=True)}
     facts = {"name": path.name, "sources": [path.name], "sha256": hashlib.sha256(text.encode()).hexdigest()}
-    return Corpus(path.stem, characters, **parts, facts=facts)
+    return Corpus(path.stem, vocabulary, **parts, facts=facts)
 
 
 def cut(text: str) -> tuple[str, str, str]:
@@ -167,7 +170,7 @@ def vocabulary_of(values: dict[str, Any]) -> Vocabulary:
         KeyError: not such a record.
     """
     if values["kind"] == "subwords":
-        return Subwords(values["definition"])
+        return Subwords(values["definition"], values.get("mask", ""))
     return Characters(tuple(values["symbols"]))
 
 

@@ -1,11 +1,14 @@
-"""Text as byte-level BPE tokens of a vocabulary of our own (1508.07909; bytes as in GPT-2)."""
+"""Text as tokens: byte-level BPE of a vocabulary of our own (1508.07909; bytes as in GPT-2), or a published one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from mezzotint.errors import VocabularyError
 
 END = "<|end|>"
 """Stands between documents."""
@@ -13,10 +16,32 @@ END = "<|end|>"
 
 @dataclass(frozen=True)
 class Subwords:
-    """Ids of a trained tokenizer, and [MASK] behind them."""
+    """Ids of a trained tokenizer, and [MASK] behind them, unless it has one."""
 
     definition: str
     """The tokenizer's own JSON."""
+    mask: str = ""
+    """The tokenizer's own [MASK], if it has one."""
+
+    @classmethod
+    def published(cls, path: Path, mask: str = "[MASK]") -> "Subwords":
+        """The tokenizer in a file, which neither cuts nor fills texts here.
+
+        Raises:
+            VocabularyError: no such file, another format, or no token called `mask`.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            # the package raises a bare Exception for whatever is wrong with the file
+            tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise VocabularyError(f"cannot read the tokenizer {path}: {error}") from None
+        if tokenizer.token_to_id(mask) is None:
+            raise VocabularyError(f"cannot mask with the tokenizer {path}: it has no token {mask}")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return cls(tokenizer.to_str(), mask)
 
     @classmethod
     def of(cls, texts: Iterable[str], vocab: int) -> "Subwords":
@@ -41,23 +66,24 @@ class Subwords:
 
     @property
     def mask_id(self) -> int:
-        return self.tokenizer.get_vocab_size()
+        return self.tokenizer.token_to_id(self.mask) if self.mask else self.tokenizer.get_vocab_size()
 
     @property
     def vocab(self) -> int:
         """Number of ids, [MASK] included."""
-        return self.mask_id + 1
+        return self.tokenizer.get_vocab_size() + (not self.mask)
 
     def encode(self, text: str) -> np.ndarray:
-        """Int64 ids; every byte has one, so nothing is unknown."""
-        return np.array(self.tokenizer.encode(text).ids, dtype=np.int64)
+        """Int64 ids; every byte has one, so nothing is unknown to a vocabulary of our own."""
+        return np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
 
     def decode(self, ids: list[int]) -> str:
         """The text of ids; undecided columns show as an underscore."""
         parts: list[str] = []
         run: list[int] = []
-        for token in [*ids, self.mask_id]:
-            if token < self.mask_id:
+        known, mask_id = self.vocab - (not self.mask), self.mask_id
+        for token in [*ids, mask_id]:
+            if token < known and token != mask_id:
                 run.append(token)
                 continue
             parts.append(self.tokenizer.decode(run, skip_special_tokens=False))
@@ -66,4 +92,4 @@ class Subwords:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a file beside the weights."""
-        return {"kind": "subwords", "definition": self.definition}
+        return {"kind": "subwords", "definition": self.definition} | ({"mask": self.mask} if self.mask else {})

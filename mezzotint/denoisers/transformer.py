@@ -51,7 +51,9 @@ class TransformerConfig:
 
 
 class Transformer(nn.Module):
-    """Inputs -> logits Float[B, N, V] for tokens Long[B, N], or for vectors Float[B, N, width].
+    """Inputs -> logits Float[B, N, V] for tokens Long[B, N], or for weights over them, Float[B, N, V].
+
+    A trunk whose embeddings were taken away reads vectors, Float[B, N, width].
 
     `hidden` and `head` are its two halves, so that an objective can score only the columns that count.
 
@@ -106,7 +108,11 @@ class Transformer(nn.Module):
         return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
     def _begin(self, inputs: Inputs, t: Tensor | None) -> tuple[Tensor, Mixer, Tensor]:
-        h = inputs.x if inputs.x.is_floating_point() else self.embed(inputs.x)
+        h = inputs.x
+        if not h.is_floating_point():
+            h = self.embed(h)
+        elif hasattr(self, "embed"):
+            h = h.to(self.embed.weight.dtype) @ self.embed.weight
         if self.time is not None:
             if t is None:
                 raise ConfigError("this network was built with timed=true and was given no time")

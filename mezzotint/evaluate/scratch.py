@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from mezzotint.batch import Batch
 from mezzotint.config import config, from_dict, to_dict, write_json
 from mezzotint.data.corpus import Vocabulary, vocabulary_of
-from mezzotint.decode.canvas import Canvas, Step, infill
+from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.loop import decode
-from mezzotint.decode.plan import Blocks, multiples
+from mezzotint.denoisers.bert import Bert, BertConfig
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import CheckpointError, MezzotintError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
+from mezzotint.families.forms import Form, Tokens, whole
 from mezzotint.objectives.base import Objective
 from mezzotint.rng import Rng
 
@@ -34,9 +35,12 @@ class Shape:
     """What is needed to build a model again."""
 
     network: TransformerConfig
+    """The trunk; the family puts around it what its texts need."""
     family: AnyFamily
     length: int
     """Columns of the texts that it was trained on, the longest it writes."""
+    encoder: BertConfig | None = None
+    """Of a published encoder that training began with, instead of `network`."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,14 @@ class Scratch:
     def fresh(cls, shape: Shape, vocabulary: Vocabulary) -> "Scratch":
         """A model that knows nothing yet; torch's seed decides its weights."""
         family = shape.family.build(vocabulary.vocab, vocabulary.mask_id)
-        return cls(shape, vocabulary, shape.network.build(vocabulary.vocab), family)
+        if shape.encoder is not None:
+            return cls(shape, vocabulary, Bert(shape.encoder), family)
+        return cls(shape, vocabulary, form_of(family).network(shape.network, vocabulary.vocab), family)
+
+    @property
+    def form(self) -> Form:
+        """How its texts lie on a canvas."""
+        return form_of(self.family)
 
     @classmethod
     def load(cls, folder: Path) -> "Scratch":
@@ -94,16 +105,8 @@ class Scratch:
     @torch.no_grad()
     def decode(self, canvas: Canvas, steps: int) -> Iterator[Canvas]:
         """The canvas after each step of the family's own sampler; `steps` are shared out where there are blocks."""
-        family, width = self.family, canvas.tokens.shape[1]
-        size = family.block or width
-        blocks = -(-width // size)
-        plan = Blocks(size, max(1, round(steps / blocks)), place=multiples)
-        return decode(canvas, self._read, family.rule, plan)
-
-    def _read(self, canvas: Canvas, step: Step) -> Tensor:
-        inputs = self.family.reading.arrange(canvas.tokens, canvas.tokens)
-        raw = self.family.reading.extract(self.network(inputs, step.t))
-        return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
+        # a generator: a function that returned one would leave the gradients on while it is walked through
+        yield from decode(canvas, self.form.reader(self.network), self.family.rule, self.form.plan(canvas, steps))
 
     def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:
         """A canvas of nothing but noise."""
@@ -111,7 +114,13 @@ class Scratch:
 
     def canvas(self, rows: Sequence[Sequence[int | None]], seed: int = 0) -> Canvas:
         """Tokens given, and None where one is to be written."""
-        return infill(rows, self.family.process.prior, [seed + row for row in range(len(rows))])
+        return self.form.canvas(rows, [seed + row for row in range(len(rows))])
+
+    def texts(self, canvas: Canvas) -> list[str]:
+        """What stands on a canvas; undecided columns show as an underscore."""
+        blank = self.form.blank
+        rows = self.form.written(canvas).tolist()
+        return [self.vocabulary.decode([token for token in row if token != blank]) for row in rows]
 
     def prompt(self, text: str, new: int | None) -> list[int | None]:
         """Columns of a prompt with holes, followed by `new` open ones, or as many as fit where there is no hole.
@@ -183,8 +192,13 @@ def measure(
 
 
 def objective_of(family: Family) -> Objective:
-    """What measures a family: its bound, or the loss where that is one."""
+    """What measures a family: its bound, or else its loss; where not even that is a bound, `Family.bounded` says so."""
     return family.bound or family.objective
+
+
+def form_of(family: Family) -> Form:
+    """How a family's texts lie on a canvas."""
+    return family.form or Tokens(family.process.prior, whole(family.reading), family.block)
 
 
 def facts(model: Scratch) -> dict[str, Any]:

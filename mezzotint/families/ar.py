@@ -2,7 +2,7 @@
 
 Loss      -log p(x_i | x_1 .. x_{i-1}), exact; [MASK], which text never holds, stands before the first token
 Network   causal, told no time
-Sampler   left to right, one column at a time, a draw from p
+Sampler   left to right, one column at a time, a draw from p; columns before it are kept as keys and values
 Checked   tests/families/test_ar.py
 """
 
@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mezzotint.batch import Batch
 from mezzotint.config import config
+from mezzotint.decode.canvas import Canvas, Step
+from mezzotint.decode.loop import Denoise
 from mezzotint.decode.propose import Draw
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
-from mezzotint.layouts import Shifted
+from mezzotint.families.forms import Tokens
+from mezzotint.layouts import Attend, Inputs, Shifted, block_causal
 from mezzotint.objectives.base import Loss
 from mezzotint.objectives.scoring import Split, cross_entropy
 from mezzotint.processes.absorbing import Absorbing
@@ -37,7 +41,8 @@ class AR:
         layout = Shifted(mask_id)
         rule = Unmask(Draw(), shapers=(Ban(torch.arange(vocab) == mask_id),))
         process = Absorbing(vocab, mask_id, Linear())
-        return Family(process, LeftToRight(layout), rule, reading=layout, block=1)
+        form = Tokens(process.prior, reader=Onward(mask_id).of, block=1)
+        return Family(process, LeftToRight(layout), rule, reading=layout, block=1, form=form)
 
 
 @dataclass(frozen=True)
@@ -63,3 +68,28 @@ class LeftToRight:
         """Float[B, L]: -log p(x_i | x_1 .. x_{i-1})."""
         raw = raw.float().index_fill(-1, torch.tensor(self.layout.begin, device=raw.device), -torch.inf)
         return -raw.log_softmax(-1).gather(-1, x_0[..., None])[..., 0]
+
+
+@dataclass(frozen=True)
+class Onward:
+    """Reads a canvas from left to right and every column once: what stands before a window must be final."""
+
+    begin: int
+
+    def of(self, network: Any) -> Denoise:
+        """For windows that only move to the right."""
+        memory = None
+
+        def denoise(canvas: Canvas, step: Step) -> Tensor:
+            nonlocal memory
+            rows, columns = canvas.tokens.shape
+            if memory is None:
+                memory = network.memory(rows, columns)
+            start, end = memory.length, int(step.window.start[0]) + step.window.size
+            before = F.pad(canvas.tokens[:, : end - 1], (1, 0), value=self.begin)[:, start:]
+            attend = Attend(end - start, end, block_causal(1, start) if end - start > 1 else None)
+            places = torch.arange(start, end, device=before.device)
+            h = network.hidden(Inputs(before, places, attend, memory=memory), None)
+            return network.head(h[:, -step.window.size :])
+
+        return denoise

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mezzotint.decode.grid import Update
 from mezzotint.decode.rule import Rule
+from mezzotint.families.forms import Form
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
 from mezzotint.processes.base import Process
@@ -29,6 +30,12 @@ class Family:
     """How the network reads a canvas that is being written."""
     block: int | None = None
     """Columns that are written together, at multiples of this; None: all of them."""
+    lookback: int = 0
+    """1 where the network says at a column what it thinks of the next one, as causal networks do."""
+    bounded: bool = True
+    """Whether `objective`, where there is no `bound`, bounds -log p."""
+    form: Form | None = None
+    """How texts lie on a canvas, for models from scratch; None: one column per token, all read in every step."""
 
 
 def log_p(raw: Tensor, never: int | None = None) -> Tensor:

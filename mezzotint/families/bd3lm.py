@@ -27,6 +27,7 @@ from mezzotint.decode.drawn import drawn, noisy
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.rule import Rule
 from mezzotint.families.base import Family
+from mezzotint.families.forms import Tokens, settled
 from mezzotint.families.mdlm import mdlm, subs
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.clipping import RANGES, Range, variance
@@ -62,7 +63,8 @@ class BD3LM:
         process = Absorbing(vocab, mask_id, self.schedule)
         rule = hitting(process, self.nucleus) if self.first_hitting else backwards(process, self.nucleus)
         bound = bd3lm(process, self.block).objective
-        made = Family(process, bound, rule, reading=BlockCausal(self.block), block=self.block)
+        form = Tokens(process.prior, settled(self.block), self.block)
+        made = Family(process, bound, rule, reading=BlockCausal(self.block), block=self.block, form=form)
         if self.clip is None and self.weights == "bound":
             return made
         weight = even if self.weights == "even" else None

@@ -24,6 +24,7 @@ from mezzotint.config import config
 from mezzotint.decode.back import Back
 from mezzotint.decode.grid import LatentGrid
 from mezzotint.families.base import Family
+from mezzotint.families.latent import Latent
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Noised, Vectors
 from mezzotint.processes.betas import TABLES, Table
@@ -55,10 +56,9 @@ class DiffusionLM:
 
 def diffusion_lm(process: Gaussian, steps: int, back: Back | None = None) -> Family:
     """Diffusion-LM on embeddings of any origin, trained at `steps` times."""
-    update, grid = back or Back(process, clamp=1.0), Grid(whole, steps)
-    losses = Losses(process, steps)
-    bound = Vectors(process, losses.bound, grid)
-    return Family(process, Vectors(process, losses, grid), LatentGrid(update, process.round), update, bound)
+    update, grid, losses = back or Back(process, clamp=1.0), Grid(whole, steps), Losses(process, steps)
+    loss, bound = (Vectors(process, terms, grid) for terms in (losses, losses.bound))
+    return Family(process, loss, LatentGrid(update, process.round), update, bound, form=Latent(process, steps))
 
 
 def first(schedule: Table) -> float:

@@ -25,7 +25,9 @@ from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.splice import fill, rewritten, room, splice
+from mezzotint.denoisers.editing import EditHeads
 from mezzotint.families.base import Family, log_p
+from mezzotint.families.elastic import Elastic
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
@@ -93,7 +95,8 @@ def edit_flow(process: MixturePath, coupling: Coupling, never: int | None = None
         tokens, first, counts = splice(held, tokens, ~deleted, inserts.long(), blank)
         return rewritten(canvas, step, fill(tokens, first, counts, draw(inserted.exp(), rng.fork(_INSERTED))))
 
-    return Family(process, Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank), rule)
+    objective = Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank)
+    return Family(process, objective, rule, form=Elastic(blank, EditHeads))
 
 
 def parts(raw: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

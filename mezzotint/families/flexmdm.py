@@ -25,7 +25,9 @@ from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.select import rank
 from mezzotint.decode.splice import flood, rewritten, room, splice
+from mezzotint.denoisers.editing import GapHeads
 from mezzotint.families.base import Family, log_p
+from mezzotint.families.elastic import Elastic
 from mezzotint.objectives.growing import Growing, Path
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.joining import Joining
@@ -76,7 +78,8 @@ def flexmdm(process: Joining, confident: bool = False) -> Family:
         )
         return hazard(process.reveal, t) * nll + hazard(process.insert, t) * excess * path.gaps
 
-    return Family(process, Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank), leaping(process, confident))
+    objective = Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank)
+    return Family(process, objective, leaping(process, confident), form=Elastic(blank, GapHeads))
 
 
 def leaping(process: Joining, confident: bool) -> Rule:

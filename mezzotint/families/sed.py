@@ -14,6 +14,7 @@ Differs   rotations for relative positions (the trunk's); learned E, reported un
 Checked   tests/families/test_sed.py, tests/oracles/test_vectors.py
 """
 
+from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -25,6 +26,7 @@ from mezzotint.decode.grid import LatentGrid
 from mezzotint.decode.latent import Noting
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
+from mezzotint.families.latent import Latent
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
 from mezzotint.processes.betas import Table, cosine_from
@@ -62,7 +64,8 @@ def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
     """SED on a process with frozen embeddings, trained at `steps` times."""
     update = Back(process)
     objective = Vectors(process, Losses(process), Grid(whole, steps), given=given)
-    return Family(process, objective, Noting(LatentGrid(update, process.round)), update)
+    rule, form = Noting(LatentGrid(update, process.round)), Latent(process, steps, partial(wrapped, process=process))
+    return Family(process, objective, rule, update, bounded=False, form=form)
 
 
 def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, *, drop: float = 0.1) -> nn.Module:

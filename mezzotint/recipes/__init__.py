@@ -53,6 +53,13 @@ RECIPES = {
     "sedd-uniform-small": Entry("small:sedd_uniform", "score entropy, among all tokens"),
     "udlm-small": Entry("small:udlm", "uniform diffusion in continuous time"),
     "gidd-small": Entry("small:gidd", "masks and random tokens at once"),
+    "diffusion-bert-small": Entry("small:diffusion_bert", "masks that take rare tokens first"),
+    "diffusion-bert-minilm": Entry("small:diffusion_bert_minilm", "the same from a pretrained encoder; ten minutes"),
+    "duo-small": Entry("small:duo", "uniform diffusion after lessons on its Gaussian twin"),
+    "diffusion-lm-small": Entry("small:diffusion_lm", "Gaussian noise on embeddings that learn along"),
+    "sed-small": Entry("small:sed", "Gaussian noise on fixed embeddings, self-conditioned"),
+    "edit-flow-small": Entry("small:edit_flow", "texts of any length, by insertions"),
+    "flexmdm-small": Entry("small:flexmdm", "masked diffusion that inserts its masks: texts of any length"),
     "ar-small": Entry("small:ar", "the autoregressive baseline of all of these"),
 }
 

@@ -6,22 +6,46 @@ Muon on the matrices, and many steps of few windows, teach a small network more 
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
+from mezzotint.checkpoints.encoder import MINILM, encoder
 from mezzotint.config import config, to_dict
 from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.corpus import Corpus, find
+from mezzotint.data.subwords import Subwords
+from mezzotint.denoisers.bert import Bert, load_bert
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.scratch import Scratch, Shape, measure, objective_of
-from mezzotint.families import AR, BD3LM, D3PM, GIDD, MDLM, SEDD, UDLM, AnyFamily, FlowMatching, ReMDM
-from mezzotint.train.optim import WSD, Orthogonal
+from mezzotint.families import (
+    AR,
+    BD3LM,
+    D3PM,
+    GIDD,
+    MDLM,
+    SED,
+    SEDD,
+    UDLM,
+    AnyFamily,
+    DiffusionBERT,
+    DiffusionLM,
+    Duo,
+    EditFlow,
+    FlexMDM,
+    FlowMatching,
+    ReMDM,
+)
+from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
+
+ENCODED = ("diffusion_bert", "mdlm", "remdm")
+"""Families that ask a network of both sides and without a time for p(x_0 | x_t)."""
 
 
 @config
@@ -30,6 +54,9 @@ class Small:
 
     data: str = ""
     """A UTF-8 text file, read by characters, or a corpus that `mezzotint data build` made; required."""
+    encoder: str = ""
+    """Start from this published encoder instead of `network`: all-minilm-l6-v2, or a folder with its weights; a text
+    file is then read by its word pieces."""
     length: int = Field(default=64, gt=1)
     """Tokens per training window, and of the longest text that the model writes."""
     rows: int = Field(default=8, gt=0)
@@ -50,6 +77,11 @@ class Small:
         if self.length % block:
             near = -(-self.length // block) * block
             raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
+        if self.encoder and self.family.kind not in ENCODED:
+            raise ConfigError(
+                f"cannot start {self.family.kind} from an encoder, which reads tokens of both sides and no time: "
+                f"leave encoder out, or take {', '.join(ENCODED)}"
+            )
 
     def build(self) -> Task:
         """Read the text and make a fresh network.
@@ -60,14 +92,51 @@ class Small:
         if not self.data:
             raise ConfigError("this recipe learns from a text of yours: pass --set data=my.txt")
         self.check()
-        corpus = find(self.data, self.length)
+        start = Start.of(self.encoder) if self.encoder else None
+        corpus = find(self.data, self.length, start and start.vocabulary)
         torch.manual_seed(self.train.seed)
-        model = Scratch.fresh(Shape(network=self.network, family=self.family, length=self.length), corpus.vocabulary)
+        shape = Shape(network=self.network, family=informed(self.family, corpus), length=self.length)
+        if start is None:
+            model = Scratch.fresh(shape, corpus.vocabulary)
+        else:
+            family = shape.family.build(corpus.vocabulary.vocab, corpus.vocabulary.mask_id)
+            model = Scratch(replace(shape, encoder=start.network.shape), corpus.vocabulary, start.network, family)
         judge = _Judge(self, model, corpus)
         data = Windows(corpus.train.ids, self.length, self.rows)
+        # an encoder is known by its vocabulary
         known = {"family": to_dict(self.family), "vocabulary": corpus.vocabulary.to_dict(), "text": corpus.facts}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         return Task(model.network, model.family.objective, data, judge.evaluate, judge.export, identity)
+
+
+def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
+    """The family with the occurrences of every id in the text to train on, where it asks for them and has none."""
+    if getattr(family, "counts", None) != ():
+        return family
+    counts = np.bincount(corpus.train.ids, minlength=corpus.vocabulary.vocab)
+    return replace(family, counts=tuple(counts.tolist()))  # pyright: ignore[reportCallIssue]
+
+
+@dataclass(frozen=True)
+class Start:
+    """A published encoder and its word pieces."""
+
+    network: Bert
+    vocabulary: Subwords
+
+    @classmethod
+    def of(cls, name: str) -> "Start":
+        """The encoder that a package carries, by its name, or the one in a folder.
+
+        Raises:
+            ConfigError: neither.
+            CheckpointError: another architecture, or damaged files.
+            VocabularyError: no tokenizer beside the weights, or one without [MASK].
+        """
+        if name != MINILM.name and not Path(name).is_dir():
+            raise ConfigError(f"there is no encoder {name!r}: give {MINILM.name}, or a folder with its weights")
+        folder = encoder() if name == MINILM.name else Path(name)
+        return cls(load_bert(folder), Subwords.published(folder / "tokenizer.json"))
 
 
 @dataclass(frozen=True)
@@ -82,9 +151,12 @@ class _Judge:
         rows = min(16, len(held) // length)
         pages = Pages(held, length, rows)
         batches = [pages.batch(number) for number in range(max(1, min(len(pages), self.recipe.windows // rows)))]
-        found = measure(network, objective_of(self.model.family), batches)
-        bits, error = found.bits(self.corpus.valid.ratio)
-        results: dict[str, float | str] = {"bits_per_character": bits, "standard_error": error}
+        family = self.model.family
+        found = measure(network, objective_of(family), batches)
+        results: dict[str, float | str] = {"loss": found.nats, "standard_error": found.error}
+        if family.bound is not None or family.bounded:
+            bits, error = found.bits(self.corpus.valid.ratio)
+            results = {"bits_per_character": bits, "standard_error": error}
         for index, text in enumerate(self.write(network)):
             results[f"sample {index + 1}"] = text
         return results
@@ -93,9 +165,9 @@ class _Judge:
         """Texts of one window's length, from nothing."""
         if not self.recipe.samples:
             return []
-        model = Scratch(self.model.shape, self.model.vocabulary, network, self.model.family)
+        model = replace(self.model, network=network)
         *_, canvas = model.decode(model.blank(self.recipe.samples), self.recipe.sample_steps)
-        return [self.model.vocabulary.decode(row) for row in canvas.tokens.tolist()]
+        return model.texts(canvas)
 
     def export(self, network: nn.Module, folder: Path) -> None:
         """The model as `mezzotint generate --model` reads it."""
@@ -173,3 +245,42 @@ def udlm() -> Small:
 def gidd() -> Small:
     """Masks and random tokens at once, with the dynamic weights."""
     return small(GIDD(), timed=True)
+
+
+def diffusion_bert() -> Small:
+    """DiffusionBERT's spindle over the text's own frequencies, told no time, in 64 steps."""
+    return small(DiffusionBERT(steps=64, weight=1.0))
+
+
+def diffusion_bert_minilm() -> Small:
+    """The same from a pretrained encoder of 22 M parameters, over its word pieces."""
+    recipe = small(DiffusionBERT(steps=64, weight=1.0))
+    # orthogonal steps would wear away what the encoder knows
+    optim = Optim(lr=5e-4, shape=WSD(decay=0.8))
+    train = replace(recipe.train, optim=optim, max_minutes=10.0, eval_every=200)
+    return replace(recipe, encoder=MINILM.name, rows=4, windows=64, train=train)
+
+
+def duo() -> Small:
+    """UDLM's bound, after a first part on the Gaussian twin."""
+    return small(Duo(curriculum=750), timed=True)
+
+
+def diffusion_lm() -> Small:
+    """Gaussian noise on embeddings that learn along."""
+    return small(DiffusionLM(width=16), timed=True)
+
+
+def sed() -> Small:
+    """Gaussian noise on fixed embeddings, self-conditioned, infilling by spans."""
+    return small(SED(width=32), timed=True)
+
+
+def edit_flow() -> Small:
+    """Texts of any length, written by insertions, from nothing."""
+    return small(EditFlow(), timed=True)
+
+
+def flexmdm() -> Small:
+    """Masks that are inserted and revealed: texts of any length."""
+    return small(FlexMDM(), timed=True)

@@ -1,0 +1,46 @@
+"""The form of families on vectors: one vector per token, rounded to tokens as it moves."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.latent import begin, one_time, own_times, reading, unread
+from mezzotint.decode.loop import Denoise
+from mezzotint.decode.plan import Blocks, Plan, multiples
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.vectors import VectorsConfig
+from mezzotint.families.forms import Rows
+from mezzotint.processes.betas import Respaced
+from mezzotint.processes.gaussian import Gaussian
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One vector per token, noised in a chain of T = `steps`."""
+
+    process: Gaussian
+    steps: int
+    conditioned: Callable[[nn.Module], nn.Module] | None = None
+    """Wraps a network that is shown given columns and its last estimate; None: it sees neither for what they are."""
+    blank: int | None = None
+
+    def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
+        if self.conditioned is None:
+            return VectorsConfig(trunk=trunk).build(self.process)
+        return self.conditioned(VectorsConfig(trunk=trunk, conditions=True).build(self.process))
+
+    def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:
+        laid = begin(rows, self.process, seeds)
+        return unread(laid) if self.conditioned else laid
+
+    def reader(self, network: Any) -> Denoise:
+        return reading(network, clock=own_times if self.conditioned else one_time)
+
+    def plan(self, canvas: Canvas, steps: int) -> Plan:
+        return Blocks(canvas.tokens.shape[1], min(steps, self.steps), times=Respaced(self.steps), place=multiples)
+
+    def written(self, canvas: Canvas) -> Tensor:
+        return canvas.tokens
