@@ -6,7 +6,8 @@ columns through the head.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +36,19 @@ class Network(Protocol):
 
     def memory(self, rows: int, columns: int) -> Kept:
         """Room for the keys and values of `columns` columns."""
+        ...
+
+
+Answer = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
+"""(inputs, time, Long[B, W]: which of the inputs' columns) -> their logits Float[B, W, V]; None for no columns."""
+
+
+@runtime_checkable
+class Ready(Protocol):
+    """A network with a faster way through both halves."""
+
+    def ready(self) -> Answer:
+        """That way, for the weights as they are now."""
         ...
 
 
@@ -78,11 +92,13 @@ class Reader:
     passes: list[int] = field(default_factory=list)
     """How many columns each pass read, per row."""
     store: Store | None = None
+    answer: Answer | None = None
 
     def __call__(self, canvas: Canvas, step: Step, only: Tensor | None = None) -> Tensor:
         """Float[B, W, V]: logits of the step's window, or of those of its columns that Long[B, w] `only` counts."""
         if self.store is None:
             self.store = self._fresh(canvas)
+            self.answer = self.network.ready() if isinstance(self.network, Ready) else partial(_halves, self.network)
         raw = None
         for read in self.policy(self.store, canvas, step):
             if only is not None and read.rows is not None:
@@ -102,6 +118,7 @@ class Reader:
     def _pass(self, read: Read, canvas: Canvas, step: Step) -> Tensor | None:
         store, count = self.store, read.columns.shape[1]
         assert store is not None
+        assert self.answer is not None
         if store.memory is not None:
             store.memory.truncate(read.kept)
         store.order = torch.cat([store.order[:, : read.kept], read.columns], -1)
@@ -117,13 +134,12 @@ class Reader:
         attend = Attend(count, read.kept + count, self.sees(read.kept), valid)
         memory = store.memory
         inputs = Inputs(tokens.gather(-1, columns), position.gather(-1, columns), attend, memory=memory)
-        h = self.network.hidden(inputs, step.t if self.timed else None)
         self.passes.append(count)
-        if read.rows is None:
-            return None
-        rows = read.rows if self.guidance is None else read.rows.repeat(2, 1)
-        raw = self.network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))
-        return raw if self.guidance is None else self.guidance.mixed(raw)
+        rows = read.rows
+        if rows is not None and self.guidance is not None:
+            rows = rows.repeat(2, 1)
+        raw = self.answer(inputs, step.t if self.timed else None, rows)
+        return raw if raw is None or self.guidance is None else self.guidance.mixed(raw)
 
     def _both(self, canvas: Canvas) -> Tensor | None:
         """Bool[2B, L]: what is not padding in both halves of a guided pass."""
@@ -133,3 +149,8 @@ class Reader:
             return None
         everything = torch.ones_like(canvas.open)
         return torch.cat([everything if half is None else half for half in (self.valid, blind)])
+
+
+def _halves(network: Network, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
+    h = network.hidden(inputs, t)
+    return None if rows is None else network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))

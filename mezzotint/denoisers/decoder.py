@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from mezzotint.denoisers.kv import KVCache, appended, fitting
 from mezzotint.denoisers.moe import Experts, ExpertsConfig
+from mezzotint.denoisers.native import dense as native
+from mezzotint.denoisers.swift import Parts
 
 EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
 """The mask under which every column reads every other."""
@@ -117,6 +119,17 @@ class Decoder(nn.Module):
         hidden = self.norm(x)
         return Output(hidden, self.head(hidden) if head else None, tuple(tapped[depth] for depth in taps))
 
+    def parts(self) -> Parts:
+        """The network taken apart, for float32 kernels; only where nothing stands in its modules' places."""
+        config = self.config
+        turned = config.turned or config.head_dim
+        shape = native.Shape(
+            config.width, config.inner, config.heads, config.kv_heads, config.head_dim, turned, config.norm_eps
+        )
+        layers = [layer.parts() for layer in self.layers if isinstance(layer, Layer)]
+        rate = rates(turned, config.rope_theta, self.embed.weight.device)
+        return Parts(shape, layers, self.norm.weight, self.head.weight, lambda at: at[:, None].float() * rate)
+
     def cache(self, batch: int, capacity: int) -> KVCache:
         """An empty cache for `capacity` columns, with this network's type and device.
 
@@ -165,6 +178,23 @@ class Layer(nn.Module):
             return x + self.experts(y)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
+    def parts(self) -> native.Layer:
+        """The layer's parameters by name."""
+        kv_bias = None if self.k.bias is None else torch.cat([self.k.bias, self.v.bias])
+        head_norms = [norm.weight if isinstance(norm, RMSNorm) else None for norm in (self.qn, self.kn)]
+        return native.Layer(
+            self.ln1.weight,
+            self.ln2.weight,
+            self.q.weight,
+            torch.cat([self.k.weight, self.v.weight]),
+            self.o.weight,
+            torch.cat([self.gate.weight, self.up.weight]),
+            self.down.weight,
+            self.q.bias,
+            kv_bias,
+            *head_norms,
+        )
+
     def attention(
         self,
         x: Tensor,
@@ -199,6 +229,10 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
+MODULES = (Decoder, Layer, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear, nn.Identity)
+"""What a plain decoder, without experts or adapters, is made of."""
+
+
 def causal(rows: int, columns: int, device: torch.device) -> Tensor:
     """Bool[rows, columns]: the last `rows` columns read themselves and everything to their left."""
     return torch.ones(rows, columns, dtype=torch.bool, device=device).tril(columns - rows)
@@ -206,11 +240,16 @@ def causal(rows: int, columns: int, device: torch.device) -> Tensor:
 
 def rope(positions: Tensor, dim: int, theta: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Cosine and sine for each position, Float[1 or B, 1, N, dim]; angles in 32 bits (2104.09864, eq. 15)."""
-    exponent = torch.arange(0, dim, 2, dtype=torch.int64, device=positions.device).float() / dim
-    angles = positions[..., None].float() * (1.0 / theta**exponent)
+    angles = positions[..., None].float() * rates(dim, theta, positions.device)
     angles = torch.cat([angles, angles], -1)
     angles = angles[None, None] if positions.dim() == 1 else angles[:, None]
     return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rates(dim: int, theta: float, device: torch.device) -> Tensor:
+    """Float[dim / 2]: the angle of each pair per position (2104.09864, eq. 15)."""
+    exponent = torch.arange(0, dim, 2, dtype=torch.int64, device=device).float() / dim
+    return 1.0 / theta**exponent
 
 
 def rotated(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:

@@ -3,21 +3,24 @@
 Nothing stored beside the weights is ever run, and no network is touched.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.folder import open_published as open_folder
-from mezzotint.denoisers.decoder import EVERYTHING, Decoder
+from mezzotint.denoisers.decoder import EVERYTHING, MODULES, Decoder
 from mezzotint.denoisers.facts import Overrides, read_facts
 from mezzotint.denoisers.gemma import DiffusionGemma
 from mezzotint.denoisers.gpt2 import GPT2
 from mezzotint.denoisers.known import known
 from mezzotint.denoisers.kv import KVCache, LayeredCache
 from mezzotint.denoisers.patterns import Pattern, dense
+from mezzotint.denoisers.swift import Answer, swift
 from mezzotint.denoisers.weights import Form, built, fill
 from mezzotint.layouts import Inputs
 
@@ -79,6 +82,16 @@ class Aligned(nn.Module):
         """Float[..., V]: logits of Float[..., D]."""
         return self.decoder.head(h)
 
+    def ready(self) -> Answer:
+        """(inputs, time, columns Long[B, W] or None) -> raw logits Float[B, W, V], for the weights as they are now."""
+        decoder = self.decoder
+        made = swift(decoder, MODULES, decoder.parts, _embedded(decoder)) if isinstance(decoder, Decoder) else None
+        return made or self._answers
+
+    def _answers(self, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
+        h = self.hidden(inputs, t)
+        return None if rows is None else self.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))
+
     def memory(self, rows: int, columns: int) -> KVCache:
         """Room for the keys and values of `columns` columns of `rows` texts.
 
@@ -91,6 +104,13 @@ class Aligned(nn.Module):
         if attend is None:
             attend = dense(self.pattern, tokens.shape[1], 0 if cache is None else cache.length, tokens.device)
         return self.decoder(tokens, positions, attend, cache, head=False).hidden
+
+
+def _embedded(decoder: Decoder) -> Callable[[Inputs, Tensor | None], Tensor]:
+    def embedded(inputs: Inputs, t: Tensor | None) -> Tensor:
+        return inputs.x.clone() if inputs.x.is_floating_point() else decoder.embed(inputs.x)
+
+    return embedded
 
 
 class InPlace(nn.Module):
@@ -131,6 +151,8 @@ class Published:
     """Most columns the network was made for."""
     tokenizer: TokenizerSpec | None
     """None where the folder has no tokenizer.json."""
+    generation: Mapping[str, Any] = field(default_factory=dict)
+    """What generation_config.json says."""
 
     @property
     def shift(self) -> bool:
@@ -181,6 +203,7 @@ def open_published(
         vocab=facts.architecture.vocab,
         context=facts.architecture.context,
         tokenizer=checkpoint.tokenizer if checkpoint.tokenizer.json else None,
+        generation=checkpoint.generation,
     )
 
 

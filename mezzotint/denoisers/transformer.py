@@ -13,6 +13,8 @@ from mezzotint.config import config
 from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.denoisers.fused import RMSNorm, gated, rotate
 from mezzotint.denoisers.kv import KVCache, appended
+from mezzotint.denoisers.native.dense import Layer, Shape
+from mezzotint.denoisers.swift import Answer, Parts, swift
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
 
@@ -107,7 +109,41 @@ class Transformer(nn.Module):
         shape = (len(self.blocks), rows, weight.shape[1] // self.head_width, columns, self.head_width)
         return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
+    def ready(self) -> Answer:
+        """(inputs, time, columns Long[B, W] or None) -> logits Float[B, W, V], for the weights as they are now."""
+        kinds = (Transformer, _Block, Features, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear)
+        still = not self.training or not any(block.dropout for block in self.blocks)
+        made = swift(self, kinds, self._parts, self._embedded) if still else None
+        return made or self._answers
+
+    def _answers(self, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
+        h, mix, turn = self._begin(inputs, t)
+        *body, last = self.blocks
+        assert isinstance(last, _Block)
+        for depth, block in enumerate(body):
+            h = block(h, turn, mix, depth, inputs.memory)
+        h = last(h, turn, mix, len(body), inputs.memory)
+        if inputs.memory is not None:
+            inputs.memory.length += inputs.x.shape[1]
+        if rows is None:
+            return None
+        return self.head(self.norm(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1]))))
+
+    def _parts(self) -> Parts:
+        width, layers = self.norm.weight.shape[0], []
+        for block in self.blocks:
+            assert isinstance(block, _Block)
+            layers.append(block.parts())
+        inner, heads = layers[0].down.shape[1], width // self.head_width
+        shape = Shape(width, inner, heads, heads, self.head_width, self.head_width, self.norm.eps)
+        rate = rates(self.head_width, self.base)
+        return Parts(shape, layers, self.norm.weight, self.head.weight, lambda at: at[:, None].float() * rate)
+
     def _begin(self, inputs: Inputs, t: Tensor | None) -> tuple[Tensor, Mixer, Tensor]:
+        h = self._embedded(inputs, t)
+        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, rates(self.head_width, self.base))
+
+    def _embedded(self, inputs: Inputs, t: Tensor | None) -> Tensor:
         h = inputs.x
         if not h.is_floating_point():
             h = self.embed(h)
@@ -117,7 +153,7 @@ class Transformer(nn.Module):
             if t is None:
                 raise ConfigError("this network was built with timed=true and was given no time")
             h = h + self.time(per_column(t, h.shape[1])).to(h.dtype)
-        return h, mixer(inputs.attend, inputs.x.device), turns(inputs.positions, rates(self.head_width, self.base))
+        return h
 
 
 class _Block(nn.Module):
@@ -152,6 +188,14 @@ class _Block(nn.Module):
         (q,) = self._heads(F.linear(seen[:, :columns], weight[:width], bias[:width]), 1)
         mixed = _joined(mix(rotate(q, turn[..., :columns, :]), rotate(k, turn), v))
         return self._after(picked(h[:, :columns], rows), picked(mixed, rows))
+
+    def parts(self) -> Layer:
+        """The block's parameters by name."""
+        width = self.out.in_features
+        q, kv = self.qkv.weight.split([width, 2 * width])
+        q_bias, kv_bias = self.qkv.bias.split([width, 2 * width])
+        norms = self.before_attention.weight, self.before_mlp.weight
+        return Layer(*norms, q, kv, self.out.weight, self.gate_up.weight, self.down.weight, q_bias, kv_bias)
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         batch, columns, _ = x.shape

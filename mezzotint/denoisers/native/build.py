@@ -17,6 +17,8 @@ from pathlib import Path
 from mezzotint.errors import CapacityError
 
 SOURCES = ("native.cpp", "drafter.hpp", "products.hpp", "stack.hpp", "kernels.hpp", "pool.hpp")
+DENSE = ("dense.cpp", "dense.hpp", "kernels.hpp", "pool.hpp")
+"""What the float32 kernels are made of; the first file includes the others."""
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++20", "-shared", "-fPIC", "-pthread")
 
 
@@ -24,7 +26,7 @@ class NativeUnavailable(CapacityError):
     """The native kernels cannot be built or run here; the message says why."""
 
 
-def library() -> Path:
+def library(sources: tuple[str, ...] = SOURCES) -> Path:
     """Path of the compiled kernels, building them if need be.
 
     Raises:
@@ -32,10 +34,10 @@ def library() -> Path:
     """
     _check_processor()
     compiler = _compiler()
-    target = _folder() / f"kernels-{_fingerprint(compiler)}.so"
+    target = _folder() / f"kernels-{_fingerprint(compiler, sources)}.so"
     if not target.exists():
         try:
-            _compile(compiler, target)
+            _compile(compiler, sources[0], target)
         except OSError as error:
             raise NativeUnavailable(f"the native kernels cannot be built in {target.parent}: {error}") from error
     return target
@@ -71,9 +73,9 @@ def _folder() -> Path:
     return home() / "native"
 
 
-def _fingerprint(compiler: str) -> str:
+def _fingerprint(compiler: str, sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256(" ".join(FLAGS).encode())
-    for name in SOURCES:
+    for name in sources:
         digest.update(Path(__file__).with_name(name).read_bytes())
     digest.update(subprocess.run([compiler, "--version"], capture_output=True, check=False).stdout)
     try:
@@ -83,9 +85,9 @@ def _fingerprint(compiler: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _compile(compiler: str, target: Path) -> None:
+def _compile(compiler: str, main: str, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = Path(__file__).with_name(SOURCES[0])
+    source = Path(__file__).with_name(main)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         made = Path(folder) / target.name
         command = [compiler, *FLAGS, "-o", str(made), str(source)]
@@ -98,6 +100,6 @@ def _compile(compiler: str, target: Path) -> None:
 
 if __name__ == "__main__":
     try:
-        print(f"native kernels: {library()}")  # noqa: T201 - the output of this script
+        print(f"native kernels: {library()} {library(DENSE)}")  # noqa: T201 - the output of this script
     except NativeUnavailable as problem:
         print(f"{problem}; the slower torch path will be used", file=sys.stderr)  # noqa: T201 - likewise

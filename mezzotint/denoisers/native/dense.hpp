@@ -1,0 +1,178 @@
+// Products of float32 matrices, laid out once for the processor's vectors, and attention made of them.
+//
+// Rule of this file: every output of a row is one fixed sequence of operations, however many rows or threads there are.
+// So what a text says does not depend on what else is in its batch.
+#pragma once
+#include "kernels.hpp"
+#include "pool.hpp"
+
+namespace mz::dense {
+
+constexpr int kPanel = 24;   // output channels side by side: with 4 rows, twelve sums in sixteen registers
+constexpr int kRows = 4;     // rows multiplied together
+constexpr int kDeep = 256;   // inputs of a panel that stay in the first cache while all rows pass
+constexpr int kBand = 192;   // rows that stay in the second cache while all panels pass
+constexpr int kQueries = 64; // queries whose scores are held together
+
+struct Matrix {
+  int n = 0, k = 0;
+  float* data = nullptr;  // panel by panel, [k][kPanel], the last one padded with zeros
+  ~Matrix() { std::free(data); }
+};
+
+inline int panels(int n) { return (n + kPanel - 1) / kPanel; }
+
+// w: [n] rows of `stride` numbers, of which k count.
+inline void lay_out(const float* w, int n, int k, size_t stride, float* out) {
+  for (int j = 0; j < n; j += kPanel)
+    for (int i = 0; i < k; ++i, out += kPanel)
+      for (int c = 0; c < kPanel; ++c) out[c] = j + c < n ? w[size_t(j + c) * stride + i] : 0.0f;
+}
+
+// out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels.
+template <int M, int C>
+inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, const float* start, size_t ss, float* out,
+                 size_t os) {
+  __m256 sum[M][C];
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 3
+    for (int c = 0; c < C; ++c) sum[m][c] = start ? _mm256_loadu_ps(start + m * ss + 8 * c) : _mm256_setzero_ps();
+  for (int i = 0; i < k; ++i, b += bs) {
+    __m256 v[C];
+#pragma GCC unroll 3
+    for (int c = 0; c < C; ++c) v[c] = _mm256_loadu_ps(b + 8 * c);
+#pragma GCC unroll 4
+    for (int m = 0; m < M; ++m) {
+      const __m256 a = _mm256_broadcast_ss(x + m * xs + i);
+#pragma GCC unroll 3
+      for (int c = 0; c < C; ++c) sum[m][c] = _mm256_fmadd_ps(a, v[c], sum[m][c]);
+    }
+  }
+#pragma GCC unroll 4
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 3
+    for (int c = 0; c < C; ++c) _mm256_storeu_ps(out + m * os + 8 * c, sum[m][c]);
+}
+
+struct Operand {
+  const float* at;
+  size_t stride;
+};
+
+template <int C>
+inline void strip(Operand x, int rows, Operand b, int k, Operand start, float* out, size_t os) {
+  const auto go = [&]<int M>(int m) {
+    tile<M, C>(x.at + m * x.stride, x.stride, b.at, b.stride, k, start.at ? start.at + m * start.stride : nullptr,
+               start.stride, out + m * os, os);
+  };
+  int m = 0;
+  for (; m + kRows <= rows; m += kRows) go.template operator()<kRows>(m);
+  if (rows - m == 3) go.template operator()<3>(m);
+  if (rows - m == 2) go.template operator()<2>(m);
+  if (rows - m == 1) go.template operator()<1>(m);
+}
+
+// One panel of `channels` (a multiple of 8, at most kPanel), for all rows.
+inline void panel(Operand x, int rows, Operand b, int k, int channels, Operand start, float* out, size_t os) {
+  for (int i = 0; i < k; i += kDeep) {
+    const Operand xi{x.at + i, x.stride}, bi{b.at + size_t(i) * b.stride, b.stride};
+    const int deep = std::min(kDeep, k - i);
+    const Operand from = i ? Operand{out, os} : start;
+    if (channels == 24) strip<3>(xi, rows, bi, deep, from, out, os);
+    if (channels == 16) strip<2>(xi, rows, bi, deep, from, out, os);
+    if (channels == 8) strip<1>(xi, rows, bi, deep, from, out, os);
+  }
+}
+
+// body(i) for 0 <= i < n, shared out in pieces of `piece`.
+template <class Body>
+inline void each(Pool& pool, int n, int piece, Body body) {
+  if (pool.size() == 1 || n <= piece) {
+    for (int i = 0; i < n; ++i) body(i);
+    return;
+  }
+  std::atomic<int> next{0};
+  pool.run([&](int) {
+    for (int i0; (i0 = next.fetch_add(piece, std::memory_order_relaxed)) < n;)
+      for (int i = i0; i < std::min(n, i0 + piece); ++i) body(i);
+  });
+}
+
+// out[m] = start[m] + W x[m]; start may be out itself, or a bias (stride 0).
+inline void product(Pool& pool, Operand x, int rows, const Matrix& w, Operand start, float* out) {
+  const size_t n = w.n;
+  for (int r = 0; r < rows; r += kBand) {
+    const int band = std::min(kBand, rows - r);
+    const Operand xr{x.at + r * x.stride, x.stride};
+    each(pool, panels(w.n), 4, [&](int p) {
+      const int j = p * kPanel, channels = std::min(kPanel, w.n - j);
+      const Operand b{w.data + size_t(j) * w.k, kPanel};
+      float* to = out + r * n + j;
+      if (channels % 8 == 0) {
+        const Operand from{start.at ? start.at + r * start.stride + j : nullptr, start.stride};
+        panel(xr, band, b, w.k, channels, from, to, n);
+        return;
+      }
+      float whole[kBand * kPanel];  // only the last channels of a head are not a whole number of vectors
+      panel(xr, band, b, w.k, kPanel, {nullptr, 0}, whole, kPanel);
+      for (int m = 0; m < band; ++m) std::memcpy(to + m * n, whole + m * kPanel, sizeof(float) * channels);
+    });
+  }
+}
+
+// Scores [rows][padded] to exponentials behind the largest, in place; returns 1 / their sum in `scale`.
+inline void softmax(float* s, int keys, int padded, const uint8_t* seen, float factor, float* scale) {
+  if (seen)
+    for (int i = 0; i < keys; ++i) s[i] = seen[i] ? s[i] : -INFINITY;
+  for (int i = keys; i < padded; ++i) s[i] = -INFINITY;
+  __m256 top = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
+  for (int i = 0; i < padded; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(s + i));
+  const float most = max8(top);
+  if (most == -INFINITY) {  // a row that sees nothing says nothing
+    std::memset(s, 0, sizeof(float) * padded);
+    *scale = 0;
+    return;
+  }
+  const __m256 shift = _mm256_set1_ps(most), by = _mm256_set1_ps(factor), never = _mm256_set1_ps(-INFINITY);
+  for (int i = 0; i < padded; i += 8) {
+    const __m256 v = _mm256_loadu_ps(s + i);
+    const __m256 e = exp8(_mm256_mul_ps(_mm256_sub_ps(v, shift), by));
+    const __m256 kept = _mm256_and_ps(e, _mm256_cmp_ps(v, never, _CMP_GT_OQ));
+    _mm256_storeu_ps(s + i, kept);
+    sum = _mm256_add_ps(sum, kept);
+  }
+  *scale = 1.0f / sum8(sum);
+}
+
+// Attention of `rows` queries over `keys` keys of one head; `keys_laid` are the keys as a matrix's panels.
+struct Head {
+  const float *keys_laid, *values;
+  int keys, dim;
+  float factor;
+};
+
+inline void attend(const Head& h, Operand q, int rows, const uint8_t* const* seen, float* scores, Operand out_at) {
+  const int padded = panels(h.keys) * kPanel;
+  float* out = const_cast<float*>(out_at.at);
+  for (int r = 0; r < rows; r += kQueries) {
+    const int band = std::min(kQueries, rows - r);
+    const Operand qr{q.at + r * q.stride, q.stride};
+    for (int j = 0; j < padded; j += kPanel)
+      panel(qr, band, {h.keys_laid + size_t(j) * h.dim, kPanel}, h.dim, kPanel, {nullptr, 0}, scores + j, padded);
+    float scale[kQueries];
+    for (int m = 0; m < band; ++m)
+      softmax(scores + size_t(m) * padded, h.keys, padded, seen ? seen[r + m] : nullptr, h.factor, scale + m);
+    float* to = out + r * out_at.stride;
+    for (int c = 0; c < h.dim; c += kPanel)
+      panel({scores, size_t(padded)}, band, {h.values + c, size_t(h.dim)}, h.keys, std::min(kPanel, h.dim - c),
+            {nullptr, 0}, to + c, out_at.stride);
+    for (int m = 0; m < band; ++m)
+      for (int c = 0; c < h.dim; c += 8) {
+        float* y = to + m * out_at.stride + c;
+        _mm256_storeu_ps(y, _mm256_mul_ps(_mm256_loadu_ps(y), _mm256_set1_ps(scale[m])));
+      }
+  }
+}
+
+}  // namespace mz::dense

@@ -1,0 +1,127 @@
+"""The float32 kernels are the network but for rounding, and a row's answers do not depend on the other rows."""
+
+import pytest
+import torch
+
+from mezzotint.denoisers.decoder import Decoder, DecoderConfig
+from mezzotint.denoisers.lora import LoRA, LowRank
+from mezzotint.denoisers.native.dense import Matrix
+from mezzotint.denoisers.patterns import Full
+from mezzotint.denoisers.published import Aligned
+from mezzotint.denoisers.swift import Swift
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.layouts import Attend, Inputs, block_causal
+
+PLAIN = {"vocab": 83, "width": 40, "inner": 72, "layers": 3, "heads": 4, "kv_heads": 4, "head_dim": 16}
+KINDS = {
+    "llama": {},
+    "grouped heads": {"kv_heads": 2},
+    "qwen2": {"qkv_bias": True, "kv_heads": 1},
+    "qwen3": {"qk_norm": True, "kv_heads": 2, "tied": False},
+    "half a head turned": {"turned": 8},
+}
+ROWS, COLUMNS, WANTED = 3, 37, 5
+
+
+def decoder(**more):
+    torch.manual_seed(0)
+    made = Decoder(DecoderConfig(**PLAIN | {"max_positions": 200} | more)).requires_grad_(False)
+    for weight in made.parameters():
+        torch.nn.init.normal_(weight, std=0.3)
+    return Aligned(made, Full(), 0)
+
+
+def transformer(**more):
+    torch.manual_seed(0)
+    made = TransformerConfig(width=48, layers=2, heads=3, **more).build(83).requires_grad_(False)
+    torch.nn.init.normal_(made.head.weight, std=0.3)
+    return made
+
+
+def inputs_of(mask=None, valid=None, memory=None, rows=ROWS, start=0, count=COLUMNS):
+    x = torch.randint(0, 83, (rows, COLUMNS), generator=torch.Generator().manual_seed(1))[:, start : start + count]
+    positions = torch.arange(start, start + count).expand(rows, -1)
+    return Inputs(x, positions, Attend(count, start + count, mask, valid), memory=memory)
+
+
+def wanted(rows=ROWS, count=COLUMNS):
+    return torch.stack(
+        [torch.randperm(count, generator=torch.Generator().manual_seed(r))[:WANTED] for r in range(rows)]
+    )
+
+
+def fast(network):
+    answer = network.ready()
+    assert isinstance(answer, Swift)
+    return answer
+
+
+def close(got, want):
+    torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("more", KINDS.values(), ids=KINDS)
+def test_every_kind_of_decoder_is_the_network_itself(more):
+    network = decoder(**more)
+    close(fast(network)(inputs_of(), None, wanted()), network._answers(inputs_of(), None, wanted()))
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_a_transformer_from_scratch_is_the_network_itself(timed):
+    network, t = transformer(timed=timed), torch.full((ROWS, 1), 0.3) if timed else None
+    close(fast(network)(inputs_of(), t, wanted()), network._answers(inputs_of(), t, wanted()))
+
+
+def test_masks_and_padding_hide_what_they_hide_in_the_network():
+    network, valid = transformer(), torch.arange(COLUMNS) >= torch.tensor([[0], [4], [11]])
+    for inputs in (inputs_of(block_causal(8)), inputs_of(valid=valid), inputs_of(block_causal(8), valid)):
+        some = wanted().clamp_min(11)
+        close(fast(network)(inputs, None, some), network._answers(inputs, None, some))
+
+
+@pytest.mark.parametrize("network", [transformer(), decoder(kv_heads=2, qk_norm=True)], ids=["transformer", "decoder"])
+def test_kept_keys_and_values_are_those_of_the_network(network):
+    ours, theirs, some = network.memory(ROWS, 50), network.memory(ROWS, 50), wanted(count=13)
+    assert fast(network)(inputs_of(memory=ours, count=24), None, None) is None
+    assert network._answers(inputs_of(memory=theirs, count=24), None, None) is None
+    assert ours.length == theirs.length == 24
+    close(ours.keys, theirs.keys)
+    got = fast(network)(inputs_of(memory=ours, start=24, count=13), None, some)
+    close(got, network._answers(inputs_of(memory=theirs, start=24, count=13), None, some))
+    close(ours.values, theirs.values)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_row_alone_gives_the_very_bits_it_gives_in_a_batch(threads):
+    before, network = torch.get_num_threads(), decoder(kv_heads=2)
+    torch.set_num_threads(threads)
+    try:
+        together = fast(network)(inputs_of(), None, wanted())
+        alone = fast(network)(inputs_of(rows=1), None, wanted(rows=1))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(together[:1], alone)
+
+
+def test_products_of_any_number_of_rows_and_outputs_are_products():
+    torch.manual_seed(2)
+    for rows, outputs, inputs in ((1, 8, 8), (3, 24, 300), (193, 51, 520), (6, 1, 16)):
+        x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
+        close(Matrix(weight).apply(x), x @ weight.T)
+
+
+def test_a_changed_weight_is_seen_when_the_next_text_begins():
+    network = transformer()
+    fast(network)
+    with torch.no_grad():
+        network.blocks[0].down.weight.mul_(-2)
+    close(fast(network)(inputs_of(), None, wanted()), network._answers(inputs_of(), None, wanted()))
+
+
+def test_adapted_hooked_and_learning_networks_are_read_as_they_are():
+    adapted, hooked, learning = decoder(), decoder(), transformer().requires_grad_(True)
+    adapted.decoder.layers[0].q = LowRank(adapted.decoder.layers[0].q, LoRA())
+    hooked.decoder.layers[1].register_forward_hook(lambda module, given, got: 2 * got)
+    for network in (adapted, hooked, learning, decoder(head_dim=12)):
+        assert not isinstance(network.ready(), Swift)
+        assert network.ready()(inputs_of(), None, wanted()).shape == (ROWS, WANTED, 83)
