@@ -71,7 +71,7 @@ class Model:
         """Answer a prompt: a string (one user message) or a chat of {"role", "content"} messages.
 
         Options: max_new_tokens (256), temperature (0), top_p (1), seed (0); in diffusion mode also block, rule, level,
-        steps, correct and accept.
+        steps, correct, accept and gate.
 
         Raises:
             RequestError: an empty or too long prompt, or an option out of range.

@@ -91,7 +91,8 @@ def diffusion(
     level: float | None = None,
     steps: int | None = None,
     correct: bool = True,
-    accept: float = 0.2,
+    accept: float = 0.1,
+    gate: float | None = None,
 ) -> Mode:
     """A mode from plain options.
 
@@ -102,7 +103,10 @@ def diffusion(
         steps: most denoising steps of a block, after which open columns are left to the next block; without a number
             one for "threshold", and as many as it takes for the others.
         correct: let the network reopen what it finds unlikely.
-        accept: least probability, as a share of the network's first choice, that is not reopened.
+        accept: least probability, as a share of the network's first choice, that is not reopened; the lower, the faster
+            and the rougher the text.
+        gate: least chance, by the drafter, that a column and all before it are right; later columns are left to the
+            next block; without a number 0.1 for "threshold", and 0 for the others.
 
     Raises:
         RequestError: a number out of range.
@@ -119,6 +123,8 @@ def diffusion(
         raise RequestError(f"cannot denoise a block in {steps} steps: give at least 1")
     if not 0 <= accept <= 1:
         raise RequestError(f"cannot accept from {accept} on: give a share from 0 to 1")
+    if gate is not None and not 0 <= gate <= 1:
+        raise RequestError(f"cannot gate at {gate}: give a chance from 0 to 1")
     makers: dict[str, tuple[float, Any]] = {
         "threshold": (0.2, lambda x: Unmask(likeliest, Above(x))),
         "factor": (1.0, lambda x: Unmask(likeliest, Factor(x))),
@@ -133,4 +139,6 @@ def diffusion(
         raise RequestError(f"rule {rule} cannot work with {number}")
     if steps is None:
         steps = 1 if rule == "threshold" else LONGEST_BLOCK
-    return Diffusion(make(number), block, steps, correct, accept)
+    if gate is None:
+        gate = 0.1 if rule == "threshold" else 0.0
+    return Diffusion(make(number), block, steps, correct, accept, gate)

@@ -2,8 +2,9 @@
 
 The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column
 and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open
-after the last step are left to the next block.  One pass of the causal network then settles the rest.  With `correct`,
-columns from the first one on that the network finds unlikely are reopened, which bounds the loss of quality.
+after the last step, or by which the draft has become too doubtful, are left to the next block.  One pass of the causal
+network then settles the rest.  With `correct`, columns from the first one on that the network finds unlikely are
+reopened, which bounds the loss of quality.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,8 +33,10 @@ class Diffusion:
     """Most denoising steps of a block."""
     correct: bool = True
     """Reopen columns that the network finds unlikely."""
-    accept: float = 0.2
+    accept: float = 0.1
     """Least probability of a column, as a share of the network's first choice, that needs no correction."""
+    gate: float = 0.0
+    """Least chance, by the drafter, that a column and all before it are right, worth a row of the pass."""
 
     def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
         choose = request.sampling.choose
@@ -45,8 +48,8 @@ class Diffusion:
             tokens, scores = [], []
             for tokens, scores in self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written):
                 yield Move(tuple(tokens), tuple(scores), (), passes=0)
-            tokens = tokens[: tokens.index(-1)] if -1 in tokens else tokens
-            scores = scores[: len(tokens)]
+            width = self._worthwhile(tokens, scores)
+            tokens, scores = tokens[:width], scores[:width]
             chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
             seen = session.verify(chain)
             kept = self._kept(seen, tokens) if self.correct else len(tokens)
@@ -89,6 +92,15 @@ class Diffusion:
             yield decided, sure[0].tolist()
             if -1 not in decided:
                 return
+
+    def _worthwhile(self, tokens: Sequence[int], scores: Sequence[float]) -> int:
+        """Columns before the first that is open or too doubtful."""
+        chance = 1.0
+        for width, (token, score) in enumerate(zip(tokens, scores, strict=True)):
+            chance *= score
+            if token < 0 or chance < self.gate:
+                return width
+        return len(tokens)
 
     def _kept(self, seen: Floats, tokens: Sequence[int]) -> int:
         """Columns before the first that the network finds unlikely."""

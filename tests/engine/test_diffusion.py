@@ -59,7 +59,7 @@ def test_a_drafter_that_knows_writes_the_greedy_text_in_blocks(rule):
 
 
 def test_without_correction_whole_blocks_are_settled():
-    got = run("random", Request(PROMPTS[0], 1 + 4 * 5), block=4, steps=4, correct=False)
+    got = run("random", Request(PROMPTS[0], 1 + 4 * 5), block=4, steps=4, correct=False, gate=0.0)
     drafts, settled, last = [], [], ()
     for event in got:
         if isinstance(event, Wrote):
@@ -70,6 +70,20 @@ def test_without_correction_whole_blocks_are_settled():
     assert [len(tokens) for tokens in settled] == [1, 4, 4, 4, 4, 4]
     assert drafts[1:] == [tokens[:-1] for tokens in settled[1:]]
     assert finished(got).forwards == 5
+
+
+def test_no_row_is_spent_on_a_column_that_is_too_doubtful():
+    request = Request(PROMPTS[0], 25)
+    got = run("random", request, steps=6, correct=False, level=0.0, gate=0.3)
+    drafts, blocks = [], []
+    for event in got:
+        if isinstance(event, Wrote):
+            drafts.append(event.scores)
+        elif isinstance(event, Settled):
+            blocks.append(len(event.tokens) - 1)
+    expected = [sum(math.prod(scores[: i + 1]) >= 0.3 for i in range(len(scores))) for scores in drafts]
+    assert blocks[1 : 1 + len(expected)] == expected  # a last block may have room for its anchor only
+    assert 0 < sum(expected) < 5 * len(expected)
 
 
 def test_columns_that_are_open_after_the_last_step_are_left_to_the_next_block():
@@ -114,7 +128,7 @@ def test_what_is_sampled_depends_on_the_seed_alone():
 def test_the_longest_blocks_fit_one_pass(block):
     causal = network("native")
     engine = Engine(causal, drafting(drafter(checkpoint()), causal), NONE)
-    got = events(engine, Request(PROMPTS[0], 130), loading.diffusion(block=block, correct=False, level=0.0))
+    got = events(engine, Request(PROMPTS[0], 130), loading.diffusion(block=block, correct=False, level=0.0, gate=0.0))
     assert finished(got).tokens == 130
     assert finished(got).forwards == math.ceil(129 / block)
 
@@ -129,6 +143,8 @@ def test_the_longest_blocks_fit_one_pass(block):
         {"accept": 1.5},
         {"accept": -0.1},
         {"accept": math.nan},
+        {"gate": 1.5},
+        {"gate": math.nan},
         {"level": 1.5},
         {"level": -0.1},
         {"level": math.nan},
