@@ -69,20 +69,23 @@ def walk(logits: Floats, tree: Tree, first: int, choose: Choose) -> tuple[list[i
         path.append(child)
 
 
-def repeat(history: Sequence[int], length: int, longest: int = 4, shortest: int = 2) -> list[int]:
+def repeat(history: Sequence[int], length: int, longest: int = 16, shortest: int = 2) -> tuple[list[int], int]:
     """What followed the last earlier place where the text ended as it ends now: prompt lookup.
 
-    The longest matching ending wins, at most `longest` tokens and at least `shortest`; up to `length` tokens.
+    The longest matching ending wins, at most `longest` tokens and at least `shortest`.
+
+    Returns:
+        `length` tokens, going round where the text repeats itself now, and the size of the match; none and 0 without one.
     """
     text = np.asarray(history, np.int64)
-    for size in range(longest, shortest - 1, -1):
-        if len(text) <= size:
-            continue
-        hits = np.ones(len(text) - size, bool)
-        for i in range(size):
-            hits &= text[i : len(text) - size + i] == text[len(text) - size + i]
-        places = np.flatnonzero(hits)
-        if len(places):
-            start = int(places[-1]) + size
-            return text[start : start + length].tolist()
-    return []
+    ends, start, matched = np.arange(len(text) - 1), 0, 0
+    for size in range(1, longest + 1):
+        ends = ends[ends >= size - 1]
+        ends = ends[text[ends - size + 1] == text[-size]] if len(ends) else ends
+        if not len(ends):
+            break
+        start, matched = int(ends[-1]) + 1, size
+    if matched < shortest:
+        return [], 0
+    period = len(text) - start
+    return [int(text[start + i % period]) for i in range(length)], matched

@@ -7,6 +7,8 @@ costs one pass of the causal network.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from mezzotint.decode.verify import Tree, repeat, walk
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafting import Growth
@@ -25,6 +27,9 @@ class Move:
     """Tokens that are final now."""
     passes: int = 1
 
+
+TRUST = (2, 4, 8, 16), (0.48, 0.65, 0.81, 0.98)
+"""How often a text that repeats this many of its tokens repeats the next one too (the default model's own answers)."""
 
 Mode = Callable[[Session, Request, Floats], Iterator[Move]]
 
@@ -46,7 +51,7 @@ class Verify:
 
     depth: int = 5
     """Most drafted tokens in a row."""
-    nodes: int = 7
+    nodes: int = 10
     """Most drafted tokens in one pass."""
     gate: float = 0.2
     """Least chance, by the drafter, of a token worth a row of the pass."""
@@ -54,10 +59,8 @@ class Verify:
     """Candidates per node."""
     beam: int = 2
     """Nodes per depth that are drafted on."""
-    lookup: int = 5
+    lookup: int = 15
     """Most tokens drafted by repeating what followed the same words earlier; 0 for none."""
-    trust: float = 0.6
-    """Chance that a repeated token is right, given the one before it is."""
 
     def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
         choose = request.sampling.choose
@@ -87,8 +90,9 @@ class Verify:
                 grown = Tree([anchor, *tokens], [-1, *parents], [1.0, *scores])
         at, score = 0, 1.0
         if self.lookup and depth:
-            for token in repeat([*session.tokens, anchor], min(self.lookup, depth)):
-                score *= self.trust
+            copied, matched = repeat([*session.tokens, anchor], min(self.lookup, depth))
+            for i, token in enumerate(copied):
+                score *= float(np.interp(matched + i, *TRUST))
                 if score < self.gate:
                     break
                 at = grown.add(token, at, score)
