@@ -2,7 +2,6 @@
 
 import json
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,8 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.presets import Preset
+    from mezzotint.decode.canvases import Renoising
+    from mezzotint.decode.ways import Way
     from mezzotint.denoisers.published import Published
 
 USUAL = {
@@ -28,6 +28,7 @@ USUAL = {
     "rnd1": "rnd1",
     "diffcoder": "diffcoder",
     "open_dcoder": "dream-ref",
+    "diffusion_gemma": "dgemma",
 }
 """The preset that a family's authors decode with, by family; others take `eb`."""
 
@@ -49,23 +50,20 @@ def folder_of(model: str) -> Path | None:
 
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Answer a prompt as the model's authors decode, or by another preset."""
-    from mezzotint.decode.generate import Run
-    from mezzotint.decode.presets import decoding
     from mezzotint.denoisers.published import open_published
-    from mezzotint.engine.published import model_of
+    from mezzotint.engine.published import begin
 
     begun = time.perf_counter()
     published = open_published(folder)
     tokenizer = _tokenizer(published)
     ids = _ids(tokenizer, prompt, settings)
-    how, name = _preset(published, settings)
-    if len(ids) + settings.max_new_tokens > published.context:
+    how, name = _way(published, settings)
+    if len(ids) + settings.most_tokens > published.context:
         raise ConfigError(
-            f"the prompt has {len(ids)} tokens and {settings.max_new_tokens} more are asked for: {published.name} "
+            f"the prompt has {len(ids)} tokens and {settings.most_tokens} more are asked for: {published.name} "
             f"reads at most {published.context}"
         )
-    model = model_of(published)
-    run = Run(model, [ids], settings.max_new_tokens, decoding(how, model, settings.max_new_tokens), [settings.seed])
+    run = begin(published, [ids], settings.most_tokens, how, [settings.seed])
     loaded = time.perf_counter()
     last(
         iter(run),
@@ -82,7 +80,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
         forwards=written.passes,
         mode=name,
         model=published.name,
-        finish_reason="stop" if tokens < settings.max_new_tokens else "length",
+        finish_reason="stop" if tokens < settings.most_tokens else "length",
         load_seconds=loaded - begun,
     ).say(as_json=as_json)
 
@@ -104,19 +102,19 @@ def _ids(tokenizer: "Tokenizer", prompt: str, settings: Settings) -> list[int]:
     return tokenizer.chat([*system, {"role": "user", "content": prompt}])
 
 
-def _preset(published: "Published", settings: Settings) -> tuple["Preset", str]:
+def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising", str]:
     """The preset asked for, or the usual one, with the numbers that the command line gives; and its name."""
-    from mezzotint.decode.presets import preset
+    from mezzotint.decode.ways import tuned
+    from mezzotint.engine.published import named
 
     plain = Settings()
     refused = [name for name in ("mode", "rule", "level", "correct") if getattr(settings, name) != getattr(plain, name)]
     if refused:
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
     name = settings.preset or USUAL.get(published.family, "eb")
-    how = preset(name)
     given = {
         key: getattr(settings, key)
         for key in ("temperature", "top_p", "steps", "block")
         if getattr(settings, key) != getattr(plain, key)
     }
-    return replace(how, **given), name
+    return tuned(named(published, name), name, **given), name

@@ -1,6 +1,6 @@
 """Texts written canvas by canvas, each from uniform noise behind what was read before (DiffusionGemma)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -8,17 +8,27 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from mezzotint.config import config
+from mezzotint.config import config, from_dict, to_dict
 from mezzotint.decode.canvas import Canvas, Prior, Step, infill
 from mezzotint.decode.generate import Written
 from mezzotint.decode.halt import Until, written
 from mezzotint.decode.loop import decode
-from mezzotint.decode.propose import Draw
 from mezzotint.decode.renoise import Canvases, Renoise
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.select import EntropyBound
+from mezzotint.decode.shapers import tempered
 from mezzotint.errors import CanvasError
 from mezzotint.rng import Rng
+
+_NAMES = {
+    "max_denoising_steps": "steps",
+    "entropy_bound": "bound",
+    "t_max": "hottest",
+    "t_min": "coldest",
+    "stability_threshold": "stable",
+    "confidence_threshold": "calm",
+}
+"""As generation_config.json calls the fields."""
 
 
 class CanvasNetwork(Protocol):
@@ -43,14 +53,18 @@ class CanvasNetwork(Protocol):
 class Renoising:
     """How to write a canvas; checkpoints name their own numbers."""
 
-    canvas: int = Field(default=256, gt=0)
-    """Columns of a canvas."""
+    canvas: int | None = Field(default=None, gt=0)
+    """Columns of a canvas; null: the network's own."""
     steps: int = Field(default=48, gt=0)
+    """Steps for a canvas at most."""
     bound: float = Field(default=0.1, ge=0)
     """Nats by which columns that are kept together may depend on each other."""
     hottest: float = Field(default=0.8, gt=0)
     coldest: float = Field(default=0.4, gt=0)
     """Temperatures at the beginning and behind the end of the steps."""
+    temperature: float | None = Field(default=None, gt=0)
+    """One temperature for all steps instead."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
     stable: int = Field(default=1, gt=0)
     """Steps for which first choices must not change before a canvas is left early."""
     calm: float = Field(default=0.005, ge=0)
@@ -62,12 +76,36 @@ class Renoising:
         return Renoise(
             uniform_of(vocab),
             EntropyBound(self.bound),
-            Draw(1.0),
-            self.hottest,
-            self.coldest,
+            tempered(1.0, self.top_p),
+            self.temperature or self.hottest,
+            self.temperature or self.coldest,
             self.stable,
             self.calm,
         )
+
+    def begin(
+        self,
+        model: "CanvasModel",
+        prompts: Sequence[Sequence[int]],
+        length: int,
+        seeds: Sequence[int] | None = None,
+    ) -> "Painting":
+        """Continue every prompt by at most `length` tokens, written in whole canvases.
+
+        Raises:
+            CanvasError: no prompt, or a length that is not positive.
+        """
+        return Painting(self, model, prompts, length, seeds)
+
+    def told(self, generation: Mapping[str, Any]) -> "Renoising":
+        """With the numbers of a checkpoint's generation_config.json where it names them.
+
+        Raises:
+            ConfigError: a number that cannot be.
+        """
+        flat = {**generation, **(generation.get("sampler_config") or {})}
+        found = {field: flat[name] for name, field in _NAMES.items() if flat.get(name) is not None}
+        return from_dict(Renoising, {**to_dict(self), **found})
 
 
 @dataclass
@@ -106,29 +144,38 @@ class CanvasModel:
     stop: tuple[int, ...] = ()
     pad_id: int = 0
     device: torch.device | str = "cpu"
+    canvas: int = 256
+    """Columns of a canvas, as the network was trained."""
 
 
-def write_canvases(
-    model: CanvasModel,
-    prompts: Sequence[Sequence[int]],
-    length: int,
-    how: Renoising,
-    seeds: Sequence[int] | None = None,
-) -> Written:
-    """Continue every prompt by at most `length` tokens, written in whole canvases.
+class Painting:
+    """One generation, step by step: iterating gives the canvas after each step."""
 
-    Raises:
-        CanvasError: no prompt, or a length that is not positive.
-    """
-    canvas, valid = lay_out(model, prompts, length, how.canvas, seeds)
-    reader = CanvasReader(model.network, valid)
-    plan = Canvases(how.canvas, how.steps)
-    stop = model.stop if how.halt else ()
-    steps: Iterator[Canvas] = decode(canvas, reader, how.rule(model.vocab), Until(plan, stop, settled=True))
-    with torch.inference_mode():
-        for after in steps:
-            canvas = after
-    return Written(written(canvas, length, stop), canvas, valid, reader.passes)
+    def __init__(
+        self,
+        how: Renoising,
+        model: CanvasModel,
+        prompts: Sequence[Sequence[int]],
+        length: int,
+        seeds: Sequence[int] | None,
+    ) -> None:
+        self.how, self.model, self.length = how, model, length
+        self.size = how.canvas or model.canvas
+        self.canvas, self.valid = lay_out(model, prompts, length, self.size, seeds)
+        self.reader = CanvasReader(model.network, self.valid)
+        self.stop = model.stop if how.halt else ()
+
+    def __iter__(self) -> Iterator[Canvas]:
+        plan = Until(Canvases(self.size, self.how.steps), self.stop, settled=True)
+        with torch.inference_mode():
+            for canvas in decode(self.canvas, self.reader, self.how.rule(self.model.vocab), plan):
+                self.canvas = canvas
+                yield canvas
+
+    def result(self) -> Written:
+        """What is written by now."""
+        texts = written(self.canvas, self.length, self.stop)
+        return Written(texts, self.canvas, self.valid, self.reader.passes)
 
 
 def lay_out(

@@ -4,6 +4,7 @@ Numbers are the authors'; where papers and published loops differ, the paper's a
 other.  Every preset honours temperature, top-p, top-k and seeds.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -25,7 +26,7 @@ from mezzotint.decode.choices import (
     SortedCache,
     Threshold,
 )
-from mezzotint.decode.generate import Decoding, Model
+from mezzotint.decode.generate import Decoding, Model, Run
 from mezzotint.decode.joint import JointBound
 from mezzotint.decode.plan import (
     Blocks,
@@ -100,6 +101,17 @@ class Preset:
     """The block begins at the first open column in every step."""
     leftward: float = Field(default=0.0, ge=0)
     """What a column's confidence loses per column of distance from the first open one."""
+
+    def begin(
+        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> Run:
+        """Continue every prompt by at most `length` tokens.
+
+        Raises:
+            ConfigError: fields that contradict each other or the model.
+            CanvasError: no prompt, or a length that is not positive.
+        """
+        return Run(model, prompts, length, decoding(self, model, length), seeds)
 
 
 def decoding(preset: Preset, model: Model, length: int) -> Decoding:
@@ -234,14 +246,3 @@ PRESETS: dict[str, Preset] = {
     "diffcoder": Preset(choose=Threshold(tau=0.95), cache=ExactCache()),
 }
 """By name.  What a network's own block is, its checkpoint says."""
-
-
-def preset(name: str) -> Preset:
-    """The preset of this name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in PRESETS:
-        raise ConfigError(f"there is no decoding preset {name!r}: known are {', '.join(PRESETS)}")
-    return PRESETS[name]

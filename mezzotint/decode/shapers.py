@@ -6,13 +6,14 @@ always leaves a column its best token.  Numbers may be floats or Float[B, 1] ten
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.propose import Noise, Propose, Score, probable, wide
+from mezzotint.decode.propose import Draw, Noise, Propose, Score, likeliest, probable, wide
 
 Shaper = Callable[[Tensor, Canvas, Step], Tensor]
 
@@ -108,7 +109,14 @@ class Ban:
 
     def filtered(self, logits: Tensor) -> Tensor:
         """The same, asked without a canvas."""
-        return logits.masked_fill(self.banned if self.banned.dim() == 1 else self.banned[:, None], -torch.inf)
+        if self.banned.dim() == 1:
+            return logits.index_fill(-1, self._ids, -torch.inf)
+        return logits.masked_fill(self.banned[:, None], -torch.inf)
+
+    @cached_property
+    def _ids(self) -> Tensor:
+        """Long[n]: a few places are filled much faster than a mask over the vocabulary is applied."""
+        return self.banned.nonzero()[:, 0]
 
 
 @dataclass(frozen=True)
@@ -123,3 +131,11 @@ class Repetition:
         penalty = wide(self.penalty)
         lowered = torch.where(logits > 0, logits / penalty, logits * penalty)
         return torch.where((seen > 0)[:, None], lowered, logits)
+
+
+def tempered(temperature: float, top_p: float = 1.0) -> Propose:
+    """Draws at a temperature among the likeliest tokens, scored by the logits as they were; 0 is the argmax."""
+    if not temperature:
+        return likeliest
+    filters: tuple[Filter, ...] = (Temperature(temperature),)
+    return Beside(Draw(1.0), filters if top_p == 1 else (*filters, TopP(top_p)))

@@ -3,10 +3,10 @@
 import json
 from collections.abc import Sequence
 
-import torch
-
-from mezzotint.decode.generate import Model, Written, generate
-from mezzotint.decode.presets import Preset, decoding
+from mezzotint.decode.canvases import CanvasModel, Renoising
+from mezzotint.decode.generate import Model, Written
+from mezzotint.decode.ways import Running, Way, way
+from mezzotint.denoisers.gemma import DiffusionGemma
 from mezzotint.denoisers.published import Aligned, Published
 from mezzotint.errors import CapacityError, ConfigError
 
@@ -37,10 +37,38 @@ def model_of(published: Published) -> Model:
     )
 
 
-def write(
-    published: Published, prompts: Sequence[Sequence[int]], length: int, how: Preset, seeds: Sequence[int] | None = None
-) -> Written:
-    """Continue every prompt by at most `length` tokens.
+def canvas_model_of(published: Published) -> CanvasModel:
+    """The same of a model that writes canvases from uniform noise.
+
+    Raises:
+        ConfigError: a model of another kind.
+    """
+    if not isinstance(published.network, DiffusionGemma):
+        raise ConfigError(f"{published.name} does not write canvases from uniform noise: use a preset for masks")
+    device = next(published.network.parameters()).device
+    pad = 0 if published.pad_id is None else published.pad_id
+    size = CanvasModel.canvas if published.block is None else published.block
+    return CanvasModel(published.network, published.vocab, published.stop_ids, pad, device, size)
+
+
+def named(published: Published, name: str) -> Way | Renoising:
+    """The way of decoding of this name, with the numbers that the checkpoint gives for it.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    how = way(name)
+    return how.told(published.generation) if isinstance(how, Renoising) else how
+
+
+def begin(
+    published: Published,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    how: Way | Renoising,
+    seeds: Sequence[int] | None = None,
+) -> Running:
+    """A generation that continues every prompt by at most `length` tokens; iterating it writes.
 
     Raises:
         CapacityError: prompt and answer together are longer than the network was made for.
@@ -49,9 +77,23 @@ def write(
     longest = max(map(len, prompts), default=0) + length
     if longest > published.context:
         raise CapacityError(f"cannot write to {longest} tokens: {published.name} reads at most {published.context}")
-    model = model_of(published)
-    with torch.inference_mode():
-        return generate(model, prompts, length, decoding(how, model, length), seeds)
+    if isinstance(how, Renoising):
+        return how.begin(canvas_model_of(published), prompts, length, seeds)
+    return how.begin(model_of(published), prompts, length, seeds)
+
+
+def write(
+    published: Published,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    how: Way | Renoising,
+    seeds: Sequence[int] | None = None,
+) -> Written:
+    """Continue every prompt by at most `length` tokens; raises as `begin` does."""
+    running = begin(published, prompts, length, how, seeds)
+    for _ in running:
+        pass
+    return running.result()
 
 
 def _ids(published: Published) -> int:

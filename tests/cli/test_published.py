@@ -70,3 +70,19 @@ def test_a_folder_without_a_tokenizer_says_so():
     result = mezzotint("generate", "hello", "--model", str(GOLDEN))
     assert result.returncode == 2
     assert "no tokenizer.json" in result.stderr
+
+
+def test_an_answer_of_its_own_length(folder):
+    made = mezzotint(
+        "generate", "hello hello", "--model", str(folder), "--preset", "daedal", "--max-new-tokens", "100", "--json"
+    )
+    assert made.returncode == 0, made.stderr
+    numbers = json.loads(made.stdout)
+    assert numbers["mode"] == "daedal"
+    assert numbers["tokens"] <= 100
+
+
+def test_a_setting_that_a_preset_does_not_have_is_refused(folder):
+    made = mezzotint("generate", "hello", "--model", str(folder), "--preset", "daedal", "--steps", "4")
+    assert made.returncode == 2
+    assert "preset daedal has no steps" in made.stderr

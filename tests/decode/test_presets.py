@@ -12,7 +12,8 @@ from mezzotint.decode.canvas import infill
 from mezzotint.decode.generate import Run, generate
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.presets import PRESETS, Preset, decoding, preset
+from mezzotint.decode.presets import PRESETS, Preset, decoding
+from mezzotint.decode.ways import way
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import causal
 
@@ -138,7 +139,7 @@ def test_settings_that_contradict_the_network_are_refused():
     with pytest.raises(ConfigError, match="divisor"):
         decoding(Preset(block=3), model(block=4), 8)
     with pytest.raises(ConfigError, match="known are"):
-        preset("nobody")
+        way("nobody")
     with pytest.raises(CanvasError, match="at least 1"):
         generate(model(), [[1]], 0, decoding(Preset(), model(), 1))
     with pytest.raises(CanvasError, match="at least one"):

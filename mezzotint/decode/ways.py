@@ -1,0 +1,74 @@
+"""All named ways of decoding a published model, whatever their loop looks like.
+
+A way is a record that begins a generation: iterating what it begins gives the canvas after every pass of the network,
+and its result is what was written.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.canvases import Renoising
+from mezzotint.decode.daedal import Daedal
+from mezzotint.decode.generate import Model, Written
+from mezzotint.decode.presets import PRESETS
+from mezzotint.errors import ConfigError
+
+
+class Running(Protocol):
+    """A generation under way."""
+
+    def __iter__(self) -> Iterator[Canvas]:
+        """The canvas after each pass."""
+        ...
+
+    def result(self) -> Written:
+        """What is written by now."""
+        ...
+
+
+class Way(Protocol):
+    """How to decode: a record."""
+
+    def begin(
+        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> Running:
+        """Continue every prompt by at most `length` tokens.
+
+        Raises:
+            ConfigError: a way that does not fit the model.
+            CanvasError: no prompt, or a length that is not positive.
+        """
+        ...
+
+
+WAYS: dict[str, Way | Renoising] = {**PRESETS, "daedal": Daedal(), "dgemma": Renoising()}
+"""By name."""
+
+
+def way(name: str) -> Way | Renoising:
+    """The way of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in WAYS:
+        raise ConfigError(f"there is no decoding preset {name!r}: known are {', '.join(WAYS)}")
+    return WAYS[name]
+
+
+def tuned(how: Any, name: str, **given: Any) -> Any:
+    """A record of decoding with other values in some of its fields, or in those of the preset that it holds as `how`.
+
+    Raises:
+        ConfigError: it has no such field.
+    """
+    own = {field.name for field in fields(how)}
+    here = {key: value for key, value in given.items() if key in own}
+    rest = {key: value for key, value in given.items() if key not in own}
+    if rest and "how" in own:
+        here["how"] = tuned(how.how, name, **rest)
+    elif rest:
+        raise ConfigError(f"the preset {name} has no {next(iter(rest)).replace('_', '-')}: leave it out")
+    return replace(how, **here)
