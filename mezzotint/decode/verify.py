@@ -75,7 +75,8 @@ def repeat(history: Sequence[int], length: int, longest: int = 16, shortest: int
     The longest matching ending wins, at most `longest` tokens and at least `shortest`.
 
     Returns:
-        `length` tokens, going round where the text repeats itself now, and the size of the match; none and 0 without one.
+        `length` tokens, going round where the text repeats itself now, and the size of the match; none and 0 without
+        one.
     """
     text = np.asarray(history, np.int64)
     ends, start, matched = np.arange(len(text) - 1), 0, 0
