@@ -150,7 +150,7 @@ class Conversation:
     def _make_room(self) -> None:
         """Drop the oldest turns until the prompt leaves room for an answer."""
         context = self._model.context
-        room = min(self._settings.max_new_tokens, context // 2)
+        room = min(self._settings.most_tokens, context // 2)
         dropped = 0
         while len(self._messages) > 2 and len(self._model.tokenizer.chat(self.prompt())) + room > context:
             del self._messages[:2]

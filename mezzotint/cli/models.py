@@ -129,7 +129,7 @@ def show(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder with config.json and safetensors.")],
+    path: Annotated[Path, typer.Argument(help="A folder with config.json and safetensors, or a run.")],
     family: Annotated[
         str, typer.Option(help="What a model of a generic type was turned into, such as diffullama.")
     ] = "",
@@ -138,12 +138,21 @@ def inspect(
 ) -> None:
     """Show what a published diffusion model is, and what it would need; its weights are checked by name and shape.
 
+    Of a run of `mezzotint train`, show what it trained.
+
     Examples:
 
       mezzotint models inspect ./LLaDA-8B-Instruct
 
       mezzotint models inspect ./diffullama --family diffullama --json
+
+      mezzotint models inspect runs/mdlm-small
     """
+    from mezzotint.cli.runs import folder_of
+
+    if (run := folder_of(str(path))) is not None:
+        _inspect_run(run, given=bool(family) or mask_id is not None, as_json=as_json)
+        return
     from mezzotint.checkpoints.folder import open_published
     from mezzotint.denoisers.facts import Overrides
     from mezzotint.denoisers.needs import inspected
@@ -182,6 +191,20 @@ def where(
     from mezzotint.checkpoints import where as place
 
     typer.echo(str(place(name or None)))
+
+
+def _inspect_run(run: Path, *, given: bool, as_json: bool) -> None:
+    """Raises ConfigError for options that say what a run knows."""
+    from mezzotint.errors import ConfigError
+    from mezzotint.evaluate.scratch import Scratch, facts
+
+    if given:
+        raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
+    known = facts(Scratch.load(run))
+    if as_json:
+        typer.echo(json.dumps(known, indent=2, ensure_ascii=False))
+        return
+    _table(["what", "value"], [[key.replace("_", " "), _shown(value)] for key, value in known.items()])
 
 
 def _row(status: "Status") -> dict[str, Any]:

@@ -38,8 +38,8 @@ class Settings:
         ),
     ] = "verify"
     max_new_tokens: Annotated[
-        int, typer.Option(metavar="N", help="Stop after this many tokens.", rich_help_panel=_WRITING)
-    ] = 256
+        int | None, typer.Option(metavar="N", help="Stop after this many tokens (256).", rich_help_panel=_WRITING)
+    ] = None
     temperature: Annotated[
         float,
         typer.Option(metavar="T", help="0 writes the likeliest text, 1 samples freely.", rich_help_panel=_WRITING),
@@ -108,6 +108,11 @@ class Settings:
     backend: Annotated[str, typer.Option(metavar="|".join(BACKENDS), help="auto takes the fastest there is.")] = "auto"
     threads: Annotated[int | None, typer.Option(metavar="N", help="Processor cores to use (all).")] = None
 
+    @property
+    def most_tokens(self) -> int:
+        """`max_new_tokens`, or what models that answer take without it."""
+        return 256 if self.max_new_tokens is None else self.max_new_tokens
+
     def check(self) -> None:
         """Raises RequestError or ConfigError for the first value that cannot be with a model that answers."""
         self.check_writing()
@@ -117,8 +122,8 @@ class Settings:
         """Raises them for the first value that cannot be with any model."""
         _one_of("mode", self.mode, MODES)
         _one_of("backend", self.backend, BACKENDS)
-        if self.max_new_tokens < 1:
-            raise RequestError(f"cannot generate {self.max_new_tokens} tokens: ask for at least 1")
+        if self.most_tokens < 1:
+            raise RequestError(f"cannot generate {self.most_tokens} tokens: ask for at least 1")
         if not 0 <= self.temperature < math.inf:
             raise RequestError(f"temperature {self.temperature:g} is not a number from 0 up: 0 is the likeliest text")
         if not 0 < self.top_p <= 1:
@@ -132,7 +137,7 @@ class Settings:
         """The keyword arguments of `Model.generate` and `Model.stream`."""
         options: dict[str, Any] = {
             "mode": self.mode,
-            "max_new_tokens": self.max_new_tokens,
+            "max_new_tokens": self.most_tokens,
             "temperature": self.temperature,
             "top_p": self.top_p,
             "seed": self.seed,

@@ -21,8 +21,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     begun = time.perf_counter()
     model = Scratch.load(folder)
     loaded = time.perf_counter()
-    asked = settings.max_new_tokens if settings.max_new_tokens != Settings.max_new_tokens else None
-    columns = model.prompt(prompt, asked)
+    columns = model.prompt(prompt, settings.max_new_tokens)
     frames = model.decode(model.canvas([columns], settings.seed), steps)
     decoded = model.vocabulary.decode
     canvas, forwards = last(frames, lambda token, undecided: decoded([token]), painted=live and not as_json)

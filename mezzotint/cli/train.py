@@ -64,6 +64,7 @@ def train(
         numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
         typer.echo(f"{out}: {outcome.reason} after {outcome.step} steps, {outcome.seconds:.0f} s  {numbers}".rstrip())
     if outcome.signal:
+        typer.echo(f"go on with mezzotint train {out} --resume", err=True)
         raise typer.Exit(128 + outcome.signal)
 
 

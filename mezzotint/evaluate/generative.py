@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.evaluate.scratch import Scratch, measure, objective_of
+from mezzotint.evaluate.scratch import Scratch, objective_of
+from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Quality:
     entropy_bits: float
     """Of the tokens of each text by themselves, a mean over texts; repetitive texts have little."""
     tokens_per_second: float
+    tokens_per_text: float
+    """The canvas's width, but for families that choose a length."""
 
 
 def quality(model: Scratch, judge: Scratch, texts: int, steps: int, seed: int = 0) -> Quality:
@@ -31,21 +34,29 @@ def quality(model: Scratch, judge: Scratch, texts: int, steps: int, seed: int = 
     begun = time.process_time()
     canvases = list(model.decode(model.blank(texts, seed=seed), steps))
     seconds = time.process_time() - begun
-    tokens = canvases[-1].tokens
-    return Quality(len(canvases), judged(judge, tokens), entropy(tokens), tokens.numel() / max(seconds, 1e-9))
+    tokens = model.form.written(canvases[-1])
+    there = tokens != -1 if model.form.blank is None else tokens != model.form.blank
+    count = int(there.sum())
+    found = judged(judge, tokens.where(there, 0), there), entropy(tokens, there)
+    return Quality(len(canvases), *found, count / max(seconds, 1e-9), count / texts)
 
 
-def judged(judge: Scratch, tokens: Tensor) -> float:
-    """Bits per token of Long[n, L] under an autoregressive model."""
-    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
-    return measure(judge.network, objective_of(judge.family), [batch]).nats / math.log(2)
+@torch.no_grad()
+def judged(judge: Scratch, tokens: Tensor, there: Tensor | None = None) -> float:
+    """Bits per token of Long[n, L] under an autoregressive model; what is not `there` stands behind the texts."""
+    there = torch.ones_like(tokens, dtype=torch.bool) if there is None else there
+    loss = objective_of(judge.family)(judge.network.eval(), Batch(tokens, there), Rng(0))
+    assert loss.per_token is not None
+    return float(loss.per_token.double().sum() / there.sum().clamp_min(1)) / math.log(2)
 
 
-def entropy(tokens: Tensor) -> float:
-    """Mean over rows of Long[n, L] of the entropy of the row's tokens, in bits."""
+def entropy(tokens: Tensor, there: Tensor | None = None) -> float:
+    """Mean over rows of Long[n, L] of the entropy of the row's tokens that are `there`, in bits."""
+    there = torch.ones_like(tokens, dtype=torch.bool) if there is None else there
     rows = []
-    for row in tokens.tolist():
-        p = np.unique(row, return_counts=True)[1] / len(row)
+    for row, kept in zip(tokens, there, strict=True):
+        counts = np.unique(row[kept].numpy(), return_counts=True)[1]
+        p = counts / counts.sum()
         rows.append(float(-(p * np.log2(p)).sum()))
     return float(np.mean(rows))
 
@@ -63,7 +74,7 @@ def infilled(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, se
         ]
         *_, canvas = model.decode(model.canvas(rows, seed + 1000 * number), steps)
         inside = slice(start, start + hole)
-        hits.append((canvas.tokens[:, inside] == tokens[:, inside]).double().mean(-1))
+        hits.append((model.form.written(canvas)[:, inside] == tokens[:, inside]).double().mean(-1))
     share = torch.cat(hits)
     return float(share.mean()), float(share.std() / len(share) ** 0.5)
 

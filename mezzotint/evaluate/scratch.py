@@ -22,7 +22,7 @@ from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import CheckpointError, MezzotintError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
-from mezzotint.families.forms import Form, Tokens, whole
+from mezzotint.families.forms import Form, Tokens
 from mezzotint.objectives.base import Objective
 from mezzotint.rng import Rng
 
@@ -198,9 +198,19 @@ def objective_of(family: Family) -> Objective:
 
 def form_of(family: Family) -> Form:
     """How a family's texts lie on a canvas."""
-    return family.form or Tokens(family.process.prior, whole(family.reading), family.block)
+    return family.form or Tokens(family.process.prior, block=family.block)
 
 
 def facts(model: Scratch) -> dict[str, Any]:
-    """The family's name and the network's size, for records."""
-    return {"family": model.shape.family.kind, "parameters": sum(p.numel() for p in model.network.parameters())}
+    """What a model is, in plain values: its family with its settings, its size, what it reads."""
+    family = to_dict(model.shape.family)
+    return {
+        "family": family.pop("kind"),
+        # occurrences of every id are no setting that anybody reads
+        "settings": {name: value for name, value in family.items() if name != "counts"},
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "vocabulary": model.vocabulary.vocab,
+        "mask_id": model.vocabulary.mask_id,
+        "most_columns": model.shape.length,
+        "block": model.family.block,
+    }

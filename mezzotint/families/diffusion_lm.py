@@ -24,9 +24,9 @@ from mezzotint.config import config
 from mezzotint.decode.back import Back
 from mezzotint.decode.grid import LatentGrid
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent
+from mezzotint.families.latent import Latent, real
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.objectives.vectors import Noised, Vectors
+from mezzotint.objectives.vectors import FirstApart, Noised, Vectors
 from mezzotint.processes.betas import TABLES, Table
 from mezzotint.processes.gaussian import Gaussian, coefficients, divergence, fresh
 
@@ -48,16 +48,16 @@ class DiffusionLM:
     """Of the embeddings' start."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
-        """The family over `vocab` ids; [MASK] is one of them that no text holds."""
-        schedule = Table.of(TABLES[self.table](self.steps))
-        process = Gaussian(fresh(vocab, self.width, self.seed), schedule, spread=first(schedule), trainable=True)
+        """The family over `vocab` ids, of which no text holds [MASK]."""
+        schedule, table = Table.of(TABLES[self.table](self.steps)), fresh(real(vocab, mask_id), self.width, self.seed)
+        process = Gaussian(table, schedule, spread=first(schedule), trainable=True)
         return diffusion_lm(process, self.steps, Back(process, self.eta, self.clamp))
 
 
 def diffusion_lm(process: Gaussian, steps: int, back: Back | None = None) -> Family:
     """Diffusion-LM on embeddings of any origin, trained at `steps` times."""
     update, grid, losses = back or Back(process, clamp=1.0), Grid(whole, steps), Losses(process, steps)
-    loss, bound = (Vectors(process, terms, grid) for terms in (losses, losses.bound))
+    loss, bound = Vectors(process, losses, grid), FirstApart(process, losses.bound, steps)
     return Family(process, loss, LatentGrid(update, process.round), update, bound, form=Latent(process, steps))
 
 

@@ -31,7 +31,7 @@ class Elastic:
         return anchored(rows, self.blank, seeds)
 
     def reader(self, network: Any) -> Denoise:
-        return whole()(network)
+        return whole(network)
 
     def plan(self, canvas: Canvas, steps: int) -> Plan:
         return Whole(steps)

@@ -16,7 +16,7 @@ from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
 from mezzotint.decode.reader import Reader
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.layouts import Full, Layout, block_causal
+from mezzotint.layouts import Full, block_causal
 
 Rows = Sequence[Sequence[int | None]]
 """Texts with a None for every column that is to be written."""
@@ -53,17 +53,14 @@ class Form(Protocol):
         ...
 
 
-def whole(layout: Layout = Full()) -> Reading:  # noqa: B008 - frozen and without state
+def whole(network: Any) -> Denoise:
     """Every column in every step."""
 
-    def reader(network: Any) -> Denoise:
-        def denoise(canvas: Canvas, step: Step) -> Tensor:
-            raw = layout.extract(network(layout.arrange(canvas.tokens, canvas.tokens), step.t))
-            return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
+    def denoise(canvas: Canvas, step: Step) -> Tensor:
+        raw = network(Full().arrange(canvas.tokens, canvas.tokens), step.t)
+        return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
 
-        return denoise
-
-    return reader
+    return denoise
 
 
 def settled(block: int) -> Reading:
@@ -71,12 +68,17 @@ def settled(block: int) -> Reading:
     return lambda network: Reader(network, Settled(block), partial(block_causal, block))
 
 
+def everything(network: Any) -> Denoise:
+    """The same for networks in two halves, which then answer only the window's columns."""
+    return Reader(network, timed=True)
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One column per token; where there are blocks, steps are shared out over them."""
 
     prior: Prior
-    reader: Reading = whole()  # noqa: RUF009 - without state
+    reader: Reading = everything
     block: int | None = None
     blank: int | None = None
 

@@ -17,6 +17,11 @@ from mezzotint.processes.betas import Respaced
 from mezzotint.processes.gaussian import Gaussian
 
 
+def real(vocab: int, mask_id: int) -> int:
+    """How many ids have a vector: [MASK], where it is the last, has none and is never written."""
+    return vocab - (mask_id == vocab - 1)
+
+
 @dataclass(frozen=True)
 class Latent:
     """One vector per token, noised in a chain of T = `steps`."""
@@ -29,7 +34,8 @@ class Latent:
 
     def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
         if self.conditioned is None:
-            return VectorsConfig(trunk=trunk).build(self.process)
+            # the papers do without the skip; short trainings would not learn that little noise changes little
+            return VectorsConfig(trunk=trunk, skip=True).build(self.process)
         return self.conditioned(VectorsConfig(trunk=trunk, conditions=True).build(self.process))
 
     def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:

@@ -26,7 +26,7 @@ from mezzotint.decode.grid import LatentGrid
 from mezzotint.decode.latent import Noting
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent
+from mezzotint.families.latent import Latent, real
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
 from mezzotint.processes.betas import Table, cosine_from
@@ -52,7 +52,7 @@ class SED:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids with random embeddings; `on` takes those of another model."""
-        return sed(self.on(fresh(vocab, self.width, self.seed)), self.steps, Spans(self.spans))
+        return sed(self.on(fresh(real(vocab, mask_id), self.width, self.seed)), self.steps, Spans(self.spans))
 
     def on(self, embeddings: Tensor) -> Gaussian:
         """The process on Float[V, E] embeddings."""

@@ -21,6 +21,7 @@ from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.generative import counted, infilled, quality
+from mezzotint.evaluate.machine import forget_peak, peak_memory
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes import small
 from mezzotint.train.loop import run
@@ -38,7 +39,15 @@ FAMILIES: dict[str, Callable[[], small.Small]] = {
     "sedd-uniform": small.sedd_uniform,
     "udlm": small.udlm,
     "gidd": small.gidd,
+    "duo": small.duo,
+    "diffusion-bert": small.diffusion_bert,
+    "diffusion-lm": small.diffusion_lm,
+    "sed": small.sed,
+    "edit-flow": small.edit_flow,
+    "flexmdm": small.flexmdm,
 }
+HALVED = {"duo": "family.curriculum"}
+"""Settings that count half of a family's optimiser steps."""
 JUDGE = "judge"
 """The autoregressive model that scores samples: of another seed than any that takes part, trained twice as long."""
 _JUDGES_SEED = 1_000_003
@@ -103,7 +112,8 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
             made += 1
             left = (time.perf_counter() - begun) / made * (len(pieces) - number - 1)
             bits, error = found["bits_per_character"], found["standard_error"]
-            tell(f"{name}: {bits:.3f} +- {error:.3f} bits per character; about {left / 60:.0f} minutes left")
+            result = "no bound" if bits is None else f"{bits:.3f} +- {error:.3f} bits per character"
+            tell(f"{name}: {result}; about {left / 60:.0f} minutes left")
         if name == JUDGE:
             judge = Scratch.load(at / "run" / "export")
         results.append({"name": name, "seed": seed, **found})
@@ -115,6 +125,8 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
 def _recipe(league: League, name: str, seed: int, times: int = 1) -> small.Small:
     steps = league.steps * times
     edits = ["train.max_minutes=null", f"train.steps={steps}", f"train.eval_every={max(1, steps // 4)}"]
+    if name in HALVED:
+        edits.append(f"{HALVED[name]}={steps // 2}")
     return override(
         FAMILIES[name](), [f"data={league.corpus}", f"train.seed={seed}", "samples=1", *edits, *league.edits]
     )
@@ -124,6 +136,7 @@ def _piece(
     league: League, recipe: small.Small, at: Path, digest: str, corpus: Corpus, judge: Scratch | None
 ) -> dict[str, Any]:
     """Train one model and measure it."""
+    forget_peak()
     task = recipe.build()
     _clear(at, recipe, corpus)
     begun = time.process_time()
@@ -134,8 +147,9 @@ def _piece(
     model = Scratch.load(at / "run" / "export")
     pages = Pages(corpus.test.ids, recipe.length, 16)
     batches = [pages.batch(number) for number in range(max(1, min(len(pages), league.windows // 16)))]
-    found = measure(model.network, objective_of(model.family), batches, draws=4)
-    bits, error = found.bits(corpus.test.ratio)
+    bits = error = None
+    if model.family.bound is not None or model.family.bounded:
+        bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
     tokens = outcome.step * recipe.rows * recipe.length * recipe.train.accumulate
     record: dict[str, Any] = {
         "digest": digest,
@@ -154,7 +168,8 @@ def _piece(
         share, spread = infilled(model, batches[:8], league.hole, league.hole)
         record["infilling"], record["infilling_error"] = share, spread
         *_, canvas = model.decode(model.blank(2, seed=7), recipe.sample_steps)
-        record["samples"] = [model.vocabulary.decode(row) for row in canvas.tokens.tolist()]
+        record["samples"] = model.texts(canvas)
+    record["peak_bytes"] = peak_memory()
     write_json(at / "result.json", record)
     return record
 

@@ -11,7 +11,10 @@ JUDGE = "judge"
 
 
 def averaged(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per family, a mean over its seeds, best first; the error is the larger of windows' and seeds'."""
+    """One entry per family, a mean over its seeds, best first; the error is the larger of windows' and seeds'.
+
+    Families without a bound come last.
+    """
     groups: dict[str, list[dict[str, Any]]] = {}
     for model in record["models"]:
         if model["name"] != JUDGE:
@@ -19,11 +22,14 @@ def averaged(record: dict[str, Any]) -> list[dict[str, Any]]:
     entries = []
     for models in groups.values():
         bits = [model["bits_per_character"] for model in models]
+        if None in bits:
+            entries.append({**models[0], "seeds": len(bits)})
+            continue
         mean = sum(bits) / len(bits)
         spread = (sum((x - mean) ** 2 for x in bits) / max(len(bits) - 1, 1) / len(bits)) ** 0.5
         error = max(spread, *(model["standard_error"] for model in models))
         entries.append({**models[0], "bits_per_character": mean, "standard_error": error, "seeds": len(bits)})
-    return sorted(entries, key=lambda entry: entry["bits_per_character"])
+    return sorted(entries, key=lambda entry: (entry["bits_per_character"] is None, entry["bits_per_character"] or 0))
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -36,13 +42,8 @@ def markdown(record: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for entry in entries:
-        sign = "" if entry["exact"] else "≤ "
-        ratio = f"{entry['bits_per_character'] / base:.2f}" if base else ""
-        curve = "; ".join(
-            f"{q['steps']}: {q['judge_bits']:.2f} ({q['entropy_bits']:.2f}), {q['tokens_per_second']:,.0f}"
-            for q in entry["quality"]
-        )
-        bits = f"{sign}{entry['bits_per_character']:.3f} ± {entry['standard_error']:.3f}"
+        bits, ratio = _bits(entry, base)
+        curve = "; ".join(_quality(q) for q in entry["quality"])
         filled = f"{100 * entry['infilling']:.1f} ± {100 * entry['infilling_error']:.1f} %"
         speed = f"{entry['tokens_per_cpu_second']:,.0f}"
         cells = [entry["name"], bits, ratio, ratios(entry["name"]), speed, filled, curve]
@@ -52,6 +53,22 @@ def markdown(record: dict[str, Any]) -> str:
         f"\nCounting tokens gives {counted['unigram']:.3f} bits per character, counting pairs {counted['bigram']:.3f}."
     )
     return "\n".join(rows) + "\n"
+
+
+def _bits(entry: dict[str, Any], base: float | None) -> tuple[str, str]:
+    """The bits of an entry, marked where they are a bound, and their ratio to those of autoregression."""
+    bits = entry["bits_per_character"]
+    if bits is None:
+        return "no bound", ""
+    sign = "" if entry["exact"] else "≤ "
+    return f"{sign}{bits:.3f} ± {entry['standard_error']:.3f}", f"{bits / base:.2f}" if base else ""
+
+
+def _quality(q: dict[str, Any]) -> str:
+    """One number of steps: the judge's bits, entropy, speed, and the length where families choose it."""
+    shown = f"{q['steps']}: {q['judge_bits']:.2f} ({q['entropy_bits']:.2f}), {q['tokens_per_second']:,.0f}"
+    length = q["tokens_per_text"]
+    return shown if length == int(length) else f"{shown}, {length:.0f} tokens a text"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
@@ -66,10 +83,10 @@ def draw(record: dict[str, Any], path: Path) -> None:
     entries = averaged(record)
     figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
-    names = [entry["name"] for entry in reversed(entries)]
-    bits = [entry["bits_per_character"] for entry in reversed(entries)]
-    errors = [entry["standard_error"] for entry in reversed(entries)]
-    colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in reversed(entries)]
+    bounded = [entry for entry in reversed(entries) if entry["bits_per_character"] is not None]
+    names, bits = [entry["name"] for entry in bounded], [entry["bits_per_character"] for entry in bounded]
+    errors = [entry["standard_error"] for entry in bounded]
+    colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in bounded]
     left.barh(names, bits, color=colours, xerr=errors, error_kw={"ecolor": INK, "lw": 1})
     left.axvline(record["counted_bits_per_character"]["bigram"], color=INK, lw=1, ls=":")
     left.set_xlim(left=min(bits) * 0.8)

@@ -57,7 +57,7 @@ def run(task: Task, train: Train, folder: Path, *, title: str = "training", resu
             session.tend()
         if interrupt.signal:
             session.save(final=True)
-            display.say(f"interrupted: step {session.progress.step} is saved; go on with --resume")
+            display.say(f"interrupted: step {session.progress.step} is saved")
             return session.outcome("interrupted", interrupt.signal)
         session.finish()
         return session.outcome("finished", None)
