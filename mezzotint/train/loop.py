@@ -52,6 +52,8 @@ def run(task: Task, train: Train, folder: Path, *, title: str = "training", resu
     with Display(title) as display, Interrupt() as interrupt:
         session = _Session(task, train, folder, display)
         session.begin(resume)
+        if train.eval_first and not session.progress.step:
+            session.evaluate()
         while not session.done() and not interrupt.signal:
             session.step()
             session.tend()
@@ -122,6 +124,8 @@ class _Session:
         if not math.isfinite(norm):
             self._fail(f"the gradient's norm became {norm}")
         self.optimizer.step()
+        # fused optimisers do not count as changes, and whoever keeps weights in another form goes by that count
+        torch.autograd.graph.increment_version(self.parameters.values())
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
             self.average.update()

@@ -67,6 +67,8 @@ class Train:
     """Steps per line of metrics.jsonl."""
     eval_every: int | None = Field(default=None, gt=0)
     """Steps between evaluations; the end is always evaluated."""
+    eval_first: bool = False
+    """Evaluate before the first step as well, where there is something to compare with."""
     save_every: int | None = Field(default=None, gt=0)
     """Steps between checkpoints; the end is always saved."""
     save_minutes: float | None = Field(default=10.0, gt=0)
