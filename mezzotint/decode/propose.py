@@ -25,7 +25,6 @@ class Noise(Protocol):
 
 
 _ORDER = 1
-_PARTS = 64
 Score = Callable[[Tensor, Tensor], Tensor]
 Propose = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 
@@ -33,8 +32,9 @@ Propose = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 def likeliest(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
     """The argmax, scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
     # 1 / sum(exp(z - max z)) is the probability of the maximum; no softmax over V is kept
-    odds = (logits - logits.amax(-1, keepdim=True)).exp_()
-    return first_largest(logits), odds.sum(-1).reciprocal_()
+    tokens = first_largest(logits)
+    odds = (logits - logits.gather(-1, tokens[..., None])).exp_()
+    return tokens, odds.sum(-1).reciprocal_()
 
 
 def margin(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
@@ -151,17 +151,11 @@ def certain(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def first_largest(logits: Tensor) -> Tensor:
-    """Long[B, W], the argmax; ties go to the lowest id.
-
-    A maximum is several times faster than an argmax on a CPU, so the place is looked up in the best of 64 parts.
-    """
-    rows, width, vocab = logits.shape
-    if vocab % _PARTS:
-        return logits.argmax(-1)
-    parts = logits.reshape(rows, width, _PARTS, vocab // _PARTS)
-    best = parts.amax(-1).argmax(-1, keepdim=True)
-    inside = parts.take_along_dim(best[..., None], 2)[:, :, 0].argmax(-1)
-    return best[..., 0] * (vocab // _PARTS) + inside
+    """Long[B, W], the argmax; ties go to the lowest id."""
+    if logits.device.type == "cpu" and logits.dtype == torch.float32:
+        # numpy's is ten times faster than torch's
+        return torch.from_numpy(logits.detach().numpy().argmax(-1))
+    return logits.argmax(-1)
 
 
 def wide(number: float | Tensor) -> float | Tensor:

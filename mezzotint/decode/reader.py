@@ -127,13 +127,13 @@ class Reader:
             tokens = torch.cat([tokens, self.guidance.unknowing(canvas)])
             columns, order = columns.repeat(2, 1), order.repeat(2, 1)
             valid = self._both(canvas)
-        position = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        places = columns
         if valid is not None:
-            position = (valid.long().cumsum(-1) - 1).clamp_min(0)
+            places = (valid.long().cumsum(-1) - 1).clamp_min(0).gather(-1, columns)
             valid = valid.gather(-1, order)
         attend = Attend(count, read.kept + count, self.sees(read.kept), valid)
         memory = store.memory
-        inputs = Inputs(tokens.gather(-1, columns), position.gather(-1, columns), attend, memory=memory)
+        inputs = Inputs(tokens.gather(-1, columns), places, attend, memory=memory)
         self.passes.append(count)
         rows = read.rows
         if rows is not None and self.guidance is not None:

@@ -59,15 +59,14 @@ class Unmask:
         held, open, known, born = (
             x.gather(-1, columns) for x in (canvas.tokens, canvas.open, canvas.score, canvas.born)
         )
-        given = canvas.fixed.gather(-1, columns)
-        live = torch.ones_like(canvas.seed, dtype=torch.bool) if step.live is None else step.live
-        commit = self.select(score, open, step.budget) & live[:, None]
+        commit = _in(step.live, self.select(score, open, step.budget))
         write = commit
-        if self.edit is not None:
-            write = commit | (self.edit(score, ~open & ~given & (tokens != held)) & live[:, None])
-
-        if self.rescore:
-            known = torch.where(open | given, known, probable(raw, held))
+        if self.edit is not None or self.rescore:
+            settled = ~open & ~canvas.fixed.gather(-1, columns)
+            if self.edit is not None:
+                write = commit | _in(step.live, self.edit(score, settled & (tokens != held)))
+            if self.rescore:
+                known = torch.where(settled, probable(raw, held), known)
         after = Canvas(
             tokens=canvas.tokens.scatter(-1, columns, torch.where(write, tokens, held)),
             open=canvas.open.scatter(-1, columns, open & ~commit),
@@ -81,20 +80,24 @@ class Unmask:
         )
         # a row whose window is done waits for its neighbours, and its noise waits with it
         busy = self.revise is not None or self.edit is not None
-        working = live if busy else live & open.any(-1)
-        self._reopen(after, step, rng, live)
-        after.step = canvas.step + working.to(canvas.step.dtype)
+        working = torch.ones_like(canvas.seed, dtype=torch.bool) if busy else open.any(-1)
+        self._reopen(after, step, rng, columns)
+        after.step = canvas.step + (working if step.live is None else working & step.live)
         return after
 
-    def _reopen(self, after: Canvas, step: Step, rng: Rng, live: Tensor) -> None:
+    def _reopen(self, after: Canvas, step: Step, rng: Rng, columns: Tensor) -> None:
         """Apply the revision to the new canvas, and noise to what is open."""
-        columns = step.window.columns()
         if self.revise is not None:
-            back = self.revise(after, step, rng.fork(_REVISION)) & live[:, None]
+            back = _in(step.live, self.revise(after, step, rng.fork(_REVISION)))
             after.open = after.open.scatter(-1, columns, after.open.gather(-1, columns) | back)
         if self.prior is not None:
             noise = self.prior((columns.shape[0], after.tokens.shape[1]), columns.device, rng.fork(_PRIOR))
             after.tokens = torch.where(after.open, noise, after.tokens)
+
+
+def _in(live: Tensor | None, columns: Tensor) -> Tensor:
+    """Bool[B, W]: those of live rows; None is all rows."""
+    return columns if live is None else columns & live[:, None]
 
 
 @dataclass(frozen=True)

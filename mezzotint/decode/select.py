@@ -175,4 +175,6 @@ def rank(score: Tensor, open: Tensor) -> Tensor:
     """Long[B, W]: 0 for the surest open column of a row, 1 for the next, ...; ties go left; closed columns last."""
     # an open column may score -inf, and must still come before the closed ones
     held = score.clamp_min(torch.finfo(score.dtype).min).masked_fill(~open, -torch.inf)
-    return held.argsort(dim=-1, descending=True, stable=True).argsort(dim=-1)
+    best_first = held.argsort(dim=-1, descending=True, stable=True)
+    places = torch.arange(held.shape[-1], device=held.device).expand_as(best_first)
+    return torch.empty_like(best_first).scatter_(-1, best_first, places)

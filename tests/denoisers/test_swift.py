@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.lora import LoRA, LowRank
 from mezzotint.denoisers.native.dense import Matrix
 from mezzotint.denoisers.patterns import Full
 from mezzotint.denoisers.published import Aligned
@@ -21,6 +20,13 @@ KINDS = {
     "half a head turned": {"turned": 8},
 }
 ROWS, COLUMNS, WANTED = 3, 37, 5
+
+
+class Doubled(torch.nn.Linear):
+    """What stands in a matrix's place when it is adapted."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
 
 
 def decoder(**more):
@@ -120,7 +126,7 @@ def test_a_changed_weight_is_seen_when_the_next_text_begins():
 
 def test_adapted_hooked_and_learning_networks_are_read_as_they_are():
     adapted, hooked, learning = decoder(), decoder(), transformer().requires_grad_(True)
-    adapted.decoder.layers[0].q = LowRank(adapted.decoder.layers[0].q, LoRA())
+    adapted.decoder.layers[0].q = Doubled(40, 64, bias=False)
     hooked.decoder.layers[1].register_forward_hook(lambda module, given, got: 2 * got)
     for network in (adapted, hooked, learning, decoder(head_dim=12)):
         assert not isinstance(network.ready(), Swift)
