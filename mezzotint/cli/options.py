@@ -17,7 +17,7 @@ DEFAULT_MODEL = "smollm2-135m-instruct"
 LEVELS = {"threshold": 0.2, "factor": 1.0, "entropy": 0.1, "topk": 2.0}
 """The rules of diffusion mode and the number each takes if none is given."""
 
-DIFFUSION = ("block", "rule", "level", "steps", "correct")
+DIFFUSION = ("block", "rule", "level", "steps", "correct", "accept")
 """Fields of `Settings` that belong to diffusion mode."""
 
 _WRITING = "Writing"
@@ -102,6 +102,15 @@ class Settings:
             "--correct/--no-correct", help="Let later steps take back doubtful tokens.", rich_help_panel=_DIFFUSION
         ),
     ] = None
+    accept: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Keep a token that the network gives at least this share of its first choice's probability (0.1); "
+            "lower is faster and rougher, 1 is the greedy text.",
+            rich_help_panel=_DIFFUSION,
+        ),
+    ] = None
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A name from `mezzotint models`, a folder, a .gguf or a run.")
     ] = DEFAULT_MODEL
@@ -151,6 +160,8 @@ class Settings:
             options |= {"rule": rule, "level": LEVELS[rule] if self.level is None else self.level}
         if self.correct is not None:
             options["correct"] = self.correct
+        if self.accept is not None:
+            options["accept"] = self.accept
         return options
 
     def _check_diffusion(self) -> None:
@@ -163,6 +174,10 @@ class Settings:
             raise RequestError(f"cannot write in blocks of {self.block} tokens: ask for at least 1")
         if self.steps is not None and self.steps < 1:
             raise RequestError(f"cannot denoise a block in {self.steps} steps: ask for at least 1")
+        if self.accept is not None and self.correct is False:
+            raise ConfigError("--accept says what is taken back, --no-correct takes nothing back: leave one out")
+        if self.accept is not None and not 0 <= self.accept <= 1:
+            raise RequestError(f"accept {self.accept:g} is not from 0 to 1: it is a share of a probability")
         rule = self.rule or "threshold"
         _one_of("rule", rule, tuple(LEVELS))
         level = LEVELS[rule] if self.level is None else self.level

@@ -57,6 +57,8 @@ def test_the_command_line_says_what_is_wrong_in_one_sentence(arguments, given, s
         ({"mode": "ar", "block": 8}, "--block belongs to --mode diffusion: leave it out of --mode ar"),
         ({"level": 0.5}, "--level belongs to --mode diffusion"),
         ({"correct": False}, "--correct belongs to --mode diffusion"),
+        ({"mode": "diffusion", "accept": 1.1}, "accept 1.1 is not from 0 to 1"),
+        ({"mode": "diffusion", "accept": 0.1, "correct": False}, "leave one out"),
         ({"mode": "diffusion", "block": 0}, "in blocks of 0 tokens"),
         ({"mode": "diffusion", "rule": "best"}, "there is no rule 'best'"),
         ({"mode": "diffusion", "level": 1.2}, "threshold 1.2 is not from 0 to 1"),
