@@ -88,7 +88,7 @@ def swift(
         return None
     state = _state(weights)
     known = _made.get(network)
-    if known is None or state is None or known[0] != state:
+    if known is None or known[0] != state:
         known = state, _laid_out(take_apart())
         _made[network] = known
     return None if known[1] is None else Swift(*known[1], embedded)
@@ -108,8 +108,8 @@ def _plain(module: nn.Module, made_of: tuple[type[nn.Module], ...]) -> bool:
     return type(module) in made_of and not (module._forward_hooks or module._forward_pre_hooks)
 
 
-def _state(weights: list[nn.Parameter]) -> object:
-    """Equal as long as no weight changes; None where that cannot be known."""
-    if any(w.is_inference() for w in weights):
-        return None
-    return tuple((w.data_ptr(), w._version) for w in weights)
+def _state(weights: list[nn.Parameter]) -> tuple[tuple[float, ...], ...]:
+    """Equal as long as no weight changes: counts of changes, which fused optimisers do not keep, and sums."""
+    counts = [0 if w.is_inference() else w._version for w in weights]
+    sums = torch.stack([w.detach().sum() for w in weights])
+    return tuple(w.data_ptr() for w in weights), tuple(counts), tuple(sums.tolist())

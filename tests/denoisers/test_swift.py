@@ -116,11 +116,10 @@ def test_products_of_any_number_of_rows_and_outputs_are_products():
         close(Matrix(weight).apply(x), x @ weight.T)
 
 
-def test_a_changed_weight_is_seen_when_the_next_text_begins():
+def test_changed_weights_are_seen_when_the_next_text_begins():
     network = transformer()
     fast(network)
-    with torch.no_grad():
-        network.blocks[0].down.weight.mul_(-2)
+    network.blocks[0].down.weight.data.mul_(-2)  # not counted as a change, as those of fused optimisers are not
     close(fast(network)(inputs_of(), None, wanted()), network._answers(inputs_of(), None, wanted()))
 
 
