@@ -108,7 +108,7 @@ def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising",
     from mezzotint.engine.published import named
 
     plain = Settings()
-    refused = [name for name in ("mode", "rule", "level", "correct") if getattr(settings, name) != getattr(plain, name)]
+    refused = [name for name in ("mode", "rule", "level", "correct", "accept") if getattr(settings, name) != getattr(plain, name)]
     if refused:
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
     name = settings.preset or USUAL.get(published.family, "eb")

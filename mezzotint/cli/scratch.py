@@ -41,7 +41,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
 def _refuse(settings: Settings) -> None:
     """Raises ConfigError for options that belong to the hybrid models."""
     plain = Settings()
-    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset", "correct", "backend")
+    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset", "correct", "accept", "backend")
     given = [name for name in names if getattr(settings, name) != getattr(plain, name)]
     if given:
         raise ConfigError(
