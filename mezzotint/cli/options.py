@@ -122,6 +122,11 @@ class Settings:
         """`max_new_tokens`, or what models that answer take without it."""
         return 256 if self.max_new_tokens is None else self.max_new_tokens
 
+    def given(self, *names: str) -> list[str]:
+        """Those of these fields that are not as they are when nothing is asked for."""
+        plain = Settings()
+        return [name for name in names if getattr(self, name) != getattr(plain, name)]
+
     def check(self) -> None:
         """Raises RequestError or ConfigError for the first value that cannot be with a model that answers."""
         self.check_writing()

@@ -107,14 +107,8 @@ def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising",
     from mezzotint.decode.ways import tuned
     from mezzotint.engine.published import named
 
-    plain = Settings()
-    refused = [name for name in ("mode", "rule", "level", "correct", "accept") if getattr(settings, name) != getattr(plain, name)]
-    if refused:
+    if refused := settings.given("mode", "rule", "level", "correct", "accept"):
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
     name = settings.preset or USUAL.get(published.family, "eb")
-    given = {
-        key: getattr(settings, key)
-        for key in ("temperature", "top_p", "steps", "block")
-        if getattr(settings, key) != getattr(plain, key)
-    }
+    given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
     return tuned(named(published, name), name, **given), name

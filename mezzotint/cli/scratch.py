@@ -40,10 +40,8 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
 
 def _refuse(settings: Settings) -> None:
     """Raises ConfigError for options that belong to the hybrid models."""
-    plain = Settings()
-    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset", "correct", "accept", "backend")
-    given = [name for name in names if getattr(settings, name) != getattr(plain, name)]
-    if given:
+    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset")
+    if given := settings.given(*names, "correct", "accept", "backend"):
         raise ConfigError(
             f"--{given[0].replace('_', '-')} is for models that answer: one trained from scratch writes with its "
             "family's own sampler; it knows --steps, --max-new-tokens and --seed"
