@@ -34,8 +34,7 @@ class Latent:
 
     def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
         if self.conditioned is None:
-            # the papers do without the skip; short trainings would not learn that little noise changes little
-            return VectorsConfig(trunk=trunk, skip=True).build(self.process)
+            return VectorsConfig(trunk=trunk).build(self.process)
         return self.conditioned(VectorsConfig(trunk=trunk, conditions=True).build(self.process))
 
     def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:

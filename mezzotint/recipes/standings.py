@@ -89,7 +89,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
     colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in bounded]
     left.barh(names, bits, color=colours, xerr=errors, error_kw={"ecolor": INK, "lw": 1})
     left.axvline(record["counted_bits_per_character"]["bigram"], color=INK, lw=1, ls=":")
-    left.set_xlim(left=min(bits) * 0.8)
+    # a bound far beyond counting tokens would leave the others no room
+    left.set_xlim(min(bits) * 0.8, min(max(bits) * 1.05, 1.5 * record["counted_bits_per_character"]["unigram"]))
     left.set_title("bits per character on held-out text (dotted: pairs counted)", loc="left", fontsize=10, color=INK)
     for entry in entries:
         curve = entry["quality"]
