@@ -1,6 +1,6 @@
 """What decoding costs beside the network: tokens per CPU-second at one token per pass, under every cache.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_decode_loop.py
+    OMP_NUM_THREADS=1 python benchmarks/bench_decode_loop.py [--memory]
 
 The yardstick is transformers' own greedy `generate` with its cache, on its Qwen3 of the same shape.  One token per pass
 means that only the loop and what the cache saves count.  All contenders take turns in one process, every round in
@@ -10,11 +10,18 @@ Approximate caches drift: for each, the share of tokens equal to those written w
 Kullback-Leibler divergence in nats of what the network says of open columns, along the canvases of the run without one.
 The networks have random weights, whose predictions depend on far columns more than those of trained ones do, so a cache
 is approximate here as it would be there, but the numbers are not those of a trained model.
+
+With --memory, instead: how far the process grows above the loaded network in the first passes over canvases of several
+lengths and batches, every case in a process of its own.
 """
 
+import itertools
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import torch
 from turns import HEADS, INNER, LAYERS, VOCAB, WIDTH, clocked, options, qwen3, take_turns, write
@@ -53,8 +60,11 @@ Contender = Callable[[int], int]
 
 
 def main() -> None:
-    """Measure and write benchmarks/results/decode_loop_<machine>.json."""
-    given = options(__doc__, rounds=5)
+    """Measure and write benchmarks/results/decode_loop_<machine>.json, or decode_memory_<machine>.json."""
+    given = options(__doc__, rounds=5, memory="measure memory instead")
+    if given.memory:
+        write("decode_memory", given, {"task": {"passes": LOOKS, "block": BLOCK}}, {"cases": memory()})
+        return
     torch.set_num_threads(1)
     speeds = take_turns({AR: theirs(), **ours()}, given.rounds, rate)
     speed = {name: statistics.median(found) for name, found in speeds.items()}
@@ -183,6 +193,44 @@ def overhead() -> float:
         pass
     whole = time.process_time() - begun
     return (whole - sum(inside)) / whole
+
+
+LENGTHS, BATCHES, LOOKS = (256, 512, 1024, 2048, 4096), (1, 2, 4, 8), 3
+CACHES = ("no cache", "dual", "block-causal")
+
+
+def memory() -> list[dict[str, str | int | float]]:
+    """Megabytes by cache, columns and rows: every length alone, and the middle one in batches."""
+    shapes = [(length, 1) for length in LENGTHS] + [(LENGTHS[2], rows) for rows in BATCHES[1:]]
+    found = []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn, max_tasks_per_child=1) as one_each:
+        cases = [(name, *shape) for name, shape in itertools.product(CACHES, shapes)]
+        for (name, columns, rows), grown in zip(cases, one_each.map(growth, *zip(*cases, strict=True)), strict=True):
+            logits = rows * columns * VOCAB * 4 / 2**20
+            print(f"{name:14} {columns:5} columns x {rows}: {grown:7.1f} MB; logits of all columns {logits:7.1f} MB")
+            found.append({"cache": name, "columns": columns, "rows": rows, "mb": grown, "all_logits_mb": logits})
+    return found
+
+
+def growth(name: str, columns: int, rows: int) -> float:
+    """Megabytes by which the largest size of this process exceeds its size with the network loaded."""
+    torch.set_num_threads(1)
+    policy, block = POLICIES[name]
+    used, how = model(block), decoding(policy, block)
+    next(iter(Run(used, prompts(0).tolist(), BLOCK, how)))  # the kernels' own matrices belong to the network
+    begun = resident("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    texts = torch.randint(0, VOCAB - 1, (rows, columns - BLOCK)).tolist()
+    for _ in itertools.islice(Run(used, texts, BLOCK, how), LOOKS):
+        pass
+    return resident("VmHWM") - begun
+
+
+def resident(what: str) -> float:
+    """Megabytes of this process, now (VmRSS) or at most (VmHWM)."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(what)) / 1024
 
 
 if __name__ == "__main__":

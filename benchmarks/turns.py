@@ -16,12 +16,14 @@ VOCAB, WIDTH, LAYERS, HEADS, INNER = 8192, 256, 4, 4, 704
 RESULTS = Path(__file__).parent / "results"
 
 
-def options(about: str, rounds: int) -> argparse.Namespace:
-    """The command line: rounds, machine, dry."""
+def options(about: str, rounds: int, **flags: str) -> argparse.Namespace:
+    """The command line: rounds, machine, dry, and flags with their help."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=rounds)
     parser.add_argument("--machine", default=slug(machine()["cpu"]), help="part of the file's name")
     parser.add_argument("--dry", action="store_true", help="print only")
+    for name, what in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=what)
     return parser.parse_args()
 
 
