@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.canvases import Renoising
 from mezzotint.decode.daedal import Daedal
+from mezzotint.decode.foresee import Foreseeing
 from mezzotint.decode.generate import Model, Written
 from mezzotint.decode.presets import PRESETS
 from mezzotint.errors import ConfigError
@@ -43,7 +44,12 @@ class Way(Protocol):
         ...
 
 
-WAYS: dict[str, Way | Renoising] = {**PRESETS, "daedal": Daedal(), "dgemma": Renoising()}
+WAYS: dict[str, Way | Renoising] = {
+    **PRESETS,
+    "daedal": Daedal(),
+    "freedave": Foreseeing(),
+    "dgemma": Renoising(),
+}
 """By name."""
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_reader import MASK, STOP, VOCAB, model
+from tiny_reader import MASK, STOP, VOCAB, Told, model
 
 from mezzotint.decode.choices import Threshold
 from mezzotint.decode.daedal import Daedal, ending
@@ -13,25 +13,6 @@ from mezzotint.layouts import Attend, Inputs
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10], [11]]
 SMALL = Daedal(first=8, grow=4, looked=6, tail=3, block=5, tau=0.5, enough=0.5, surely=0.9, doubt=0.2)
-
-
-class Told(torch.nn.Module):
-    """A network whose logits are a table of positions."""
-
-    lookback = 0
-
-    def __init__(self, table):
-        super().__init__()
-        self.table = table
-
-    def hidden(self, inputs, t):
-        return self.table[inputs.positions]
-
-    def head(self, h):
-        return h
-
-    def memory(self, rows, columns):
-        raise AssertionError("nothing is kept")
 
 
 def run(how, net, prompts, length, seeds=None):
