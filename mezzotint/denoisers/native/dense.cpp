@@ -74,21 +74,24 @@ struct Pass {
     }
   }
 
-  // Keys and values of the new columns into the store.
+  // Keys and values of the new columns into the store, a band of rows at a time.
   void keep(const DenseLayer& w, const float* normed, float* keys, float* values) const {
-    const int rows = c.batch * c.count, size = s.kv_heads * s.dim;
-    float* kv = t.of(t.kv, size_t(rows) * 2 * size);
-    product(pool, {normed, size_t(s.width)}, rows, *w.kv, {w.kv_bias, 0}, kv);
-    each(pool, rows, 16, [&](int r) {
-      float* row = kv + size_t(r) * 2 * size;
-      prepare(row, s.kv_heads, w.k_norm, position(r));
-      const int b = r / c.count, column = c.start + r % c.count;
-      for (int h = 0; h < s.kv_heads; ++h) {
-        const size_t at = ((size_t(b) * s.kv_heads + h) * c.capacity + column) * s.dim;
-        std::memcpy(keys + at, row + h * s.dim, sizeof(float) * s.dim);
-        std::memcpy(values + at, row + size + h * s.dim, sizeof(float) * s.dim);
-      }
-    });
+    const int all = c.batch * c.count, size = s.kv_heads * s.dim;
+    for (int r0 = 0; r0 < all; r0 += kBand) {
+      const int rows = std::min(kBand, all - r0);
+      float* kv = t.of(t.kv, size_t(rows) * 2 * size);
+      product(pool, {normed + size_t(r0) * s.width, size_t(s.width)}, rows, *w.kv, {w.kv_bias, 0}, kv);
+      each(pool, rows, 16, [&](int i) {
+        float* row = kv + size_t(i) * 2 * size;
+        const int r = r0 + i, b = r / c.count, column = c.start + r % c.count;
+        prepare(row, s.kv_heads, w.k_norm, position(r));
+        for (int h = 0; h < s.kv_heads; ++h) {
+          const size_t at = ((size_t(b) * s.kv_heads + h) * c.capacity + column) * s.dim;
+          std::memcpy(keys + at, row + h * s.dim, sizeof(float) * s.dim);
+          std::memcpy(values + at, row + size + h * s.dim, sizeof(float) * s.dim);
+        }
+      });
+    }
   }
 
   // Attention of `count` queries of each row, which stand at `columns` of the new ones.
@@ -119,7 +122,7 @@ struct Pass {
   void add(const DenseLayer& w, float* x, const float* normed, int count, const int64_t* columns, const float* keys,
            const float* values) const {
     const int rows = c.batch * count, wide = s.heads * s.dim;
-    const size_t width = s.width, inner = s.inner;
+    const size_t width = s.width;
     float *q = t.of(t.q, size_t(rows) * wide), *mixed = t.of(t.mixed, size_t(rows) * wide);
     product(pool, {normed, width}, rows, *w.q, {w.q_bias, 0}, q);
     each(pool, rows, 16, [&](int r) {
@@ -128,9 +131,15 @@ struct Pass {
     });
     mix(q, count, columns, keys, values, mixed);
     product(pool, {mixed, size_t(wide)}, rows, *w.out, {x, width}, x);
-    float *again = t.of(t.q, size_t(rows) * width), *gate = t.of(t.gate, size_t(rows) * 2 * inner);
-    norms(pool, x, w.norm2, rows, s, again);
-    product(pool, {again, width}, rows, *w.gate_up, {nullptr, 0}, gate);
+    for (int r = 0; r < rows; r += kBand) feed(w, x + r * width, std::min(kBand, rows - r));
+  }
+
+  // The feed-forward of a band of rows: what it holds does not grow with the canvas.
+  void feed(const DenseLayer& w, float* x, int rows) const {
+    const size_t width = s.width, inner = s.inner;
+    float *normed = t.of(t.q, rows * width), *gate = t.of(t.gate, rows * 2 * inner);
+    norms(pool, x, w.norm2, rows, s, normed);
+    product(pool, {normed, width}, rows, *w.gate_up, {nullptr, 0}, gate);
     each(pool, rows, 8, [&](int r) {
       float *a = gate + size_t(r) * 2 * inner, *b = a + inner;
       for (size_t i = 0; i < inner; i += 8)
