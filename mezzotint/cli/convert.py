@@ -32,7 +32,8 @@ def convert(
     if run is not None:
         _ours(run, out)
     else:
-        _published(model, out, family, mask_id)
+        adapted = model / "export"
+        _published(adapted if (adapted / "config.json").is_file() else model, out, family, mask_id)
     typer.echo(str(out))
 
 

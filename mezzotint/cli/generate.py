@@ -41,8 +41,8 @@ def generate(
     The prompt becomes one message of a chat, and <|im_start|> and the like
     are plain text in it.
 
-    A model that `mezzotint train` made from scratch continues the prompt, or
-    fills its holes, written as underscores.
+    A model that `mezzotint train` made continues the prompt, or fills its
+    holes, written as underscores, one per token.
     """
     from mezzotint.cli.runs import folder_of
 
@@ -53,11 +53,12 @@ def generate(
         write(folder, text, settings, steps=steps, as_json=as_json, live=live)
         return
     text = _prompt(prompt)
-    from mezzotint.cli import published
+    from mezzotint.cli import adapted, published
 
-    if (folder := published.folder_of(settings.model)) is not None:
-        published.write(folder, text, settings, as_json=as_json, live=live)
-        return
+    for kind in (adapted, published):
+        if (folder := kind.folder_of(settings.model)) is not None:
+            kind.write(folder, text, settings, as_json=as_json, live=live)
+            return
     messages: list[dict[str, str]] | str = text
     if settings.system is not None:
         messages = [{"role": "system", "content": settings.system}, {"role": "user", "content": text}]

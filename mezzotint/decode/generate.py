@@ -39,6 +39,8 @@ class Model:
     """Where the network is."""
     pattern: Sees | None = None
     """Who sees whom; None: everybody, or block by block."""
+    verifier: Network | None = None
+    """A causal network of the same vocabulary that has the last word, for `judged.Judged`."""
 
     @property
     def sees(self) -> Sees:
@@ -105,11 +107,12 @@ class Run:
     def __init__(
         self,
         model: Model,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Sequence[int | None]],
         length: int,
         decoding: Decoding,
         seeds: Sequence[int] | None = None,
     ) -> None:
+        """`prompts` may have holes, None, which are written too; `length` may be 0 then."""
         self.model, self.length, self.decoding = model, length, decoding
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
         blind = torch.tensor([model.mask_id], device=model.device)
@@ -153,7 +156,7 @@ class Run:
 
 
 def lay_out(
-    model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    model: Model, prompts: Sequence[Sequence[int | None]], length: int, seeds: Sequence[int] | None = None
 ) -> tuple[Canvas, Tensor | None]:
     """Canvases that end together, padded on the left, and Bool[B, L] of what is not padding; None where nothing is.
 
@@ -161,9 +164,9 @@ def lay_out(
     written to the end of the last one.
 
     Raises:
-        CanvasError: no prompt, or a length that is not positive.
+        CanvasError: no prompt, or a length that is not positive although a prompt has no hole.
     """
-    if length < 1:
+    if length < (not all(None in prompt for prompt in prompts)):
         raise CanvasError(f"cannot write {length} tokens: ask for at least 1")
     if not prompts:
         raise CanvasError("cannot write without a prompt: give at least one, which may be empty")

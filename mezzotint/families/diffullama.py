@@ -3,7 +3,7 @@
 Process   processes/absorbing.py; a share t in [eps, 1] of the columns is masked
 Loss      cross-entropy / t at masked columns, a mean over masked columns (objectives/counted.py)
 Network   attention goes from causal to full while training, a fresh random mask in every step; logits one
-          column early: denoisers/published.py undoes the shift, `InPlace` for training; the first column is
+          column early: denoisers/published.py undoes the shift, denoisers/adapting.py in training; the first column is
           never noised
 Sampler   every masked column is written with chance 1 / (steps left): the preset `diffullama` of decode/presets.py
 Checked   tests/parity/test_diffullama.py (masks, logits), its generations; tests/families/test_published.py (loss)
@@ -47,7 +47,7 @@ class DiffuLLaMA:
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         objective = Counted(process, count=per_masked, times=Clipped(whole, self.eps, 1.0), given=1)
         rule = ancestral(process.schedule, process.prior)
-        return Family(process, Annealing(objective, self.anneal), rule, bound=objective)
+        return Family(process, Annealing(objective, self.anneal), rule, bound=objective, lookback=1)
 
 
 @dataclass(frozen=True)

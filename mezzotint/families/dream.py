@@ -3,8 +3,8 @@
 Process   processes/absorbing.py; a share t of the columns is masked
 Loss      CART: a masked column counts for how many columns near it are visible, by a geometric kernel; a mean
           over masked columns (objectives/counted.py)
-Network   full attention, logits one column early: denoisers/published.py undoes the shift, `InPlace` for training; the
-          first column is never noised
+Network   full attention, logits one column early: denoisers/published.py undoes the shift, denoisers/adapting.py in
+          training; the first column is never noised
 Sampler   the surest columns by entropy, budgets of shrinking times; tokens at temperature 0.2 and top-p 0.95 are the
           preset `dream-ref` of decode/presets.py, per-column chance is `dream-origin`
 Not so    the published loop takes the number of columns to write from the mean over the batch, so that rows change each
@@ -51,7 +51,7 @@ def dream(process: Absorbing, eps: float = 1e-3, near: float | None = 0.1) -> Fa
     never = Ban(torch.arange(process.vocab) == process.mask_id)
     weigh = inverse if near is None else Cart(near)
     objective = Counted(process, weigh, per_masked, Clipped(whole, eps, 1.0), given=1)
-    return Family(process, objective, Unmask(entropy, due, shapers=(never,)))
+    return Family(process, objective, Unmask(entropy, due, shapers=(never,)), lookback=1)
 
 
 @dataclass(frozen=True)

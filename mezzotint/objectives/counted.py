@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.layouts import Full, Layout
+from mezzotint.layouts import Full, Inputs, Layout
 from mezzotint.objectives.base import Loss
+from mezzotint.objectives.scoring import Split, cross_entropy
 from mezzotint.objectives.times import Times, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
@@ -83,6 +84,8 @@ class Counted:
 
     def _loss(self, denoiser: Any, x_0: Tensor, masked: Tensor, target: Tensor, t: Tensor) -> Loss:
         x_t = x_0.masked_fill(masked, self.process.mask_id)
+        if _splits(denoiser) and not self.certain:
+            return self._split(denoiser, self.layout.arrange(x_t, x_0), x_0, masked, target, t)
         raw = self.layout.extract(denoiser(self.layout.arrange(x_t, x_0), t))
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
         nats = raw.logsumexp(-1) - raw.gather(-1, x_0[..., None])[..., 0]
@@ -94,6 +97,15 @@ class Counted:
             total, metrics = total + self.certain * doubt, {"doubt": doubt.detach()}
         return Loss(total, count, nats, metrics)
 
+    def _split(self, denoiser: Split, inputs: Inputs, x_0: Tensor, masked: Tensor, target: Tensor, t: Tensor) -> Loss:
+        """The same loss and gradients, with logits of masked columns alone, a few at a time."""
+        h = denoiser.hidden_at(inputs, t, masked.flatten().nonzero()[:, 0])
+        share, count = self.count(masked, target)
+        weight = self.weigh(t, masked)[masked]
+        total, nats = cross_entropy(h, denoiser.head, x_0[masked], weight / share.expand(x_0.shape)[masked], None)
+        per_token = torch.zeros(x_0.shape, dtype=nats.dtype, device=nats.device)
+        return Loss(total, count, per_token.masked_scatter(masked, nats * weight))
+
     @staticmethod
     def _doubt(raw: Tensor, x_0: Tensor, masked: Tensor) -> Tensor:
         """The mean entropy of masked columns whose likeliest token is the right one; 0 if there are none."""
@@ -104,3 +116,7 @@ class Counted:
     def over(self, layout: Layout) -> "Counted":
         """The same on another layout."""
         return replace(self, layout=layout)
+
+
+def _splits(denoiser: Any) -> bool:
+    return isinstance(denoiser, Split)

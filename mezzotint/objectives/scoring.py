@@ -56,7 +56,7 @@ class _CrossEntropy(torch.autograd.Function):
         dtype = torch.get_autocast_dtype(h.device.type) if torch.is_autocast_enabled(h.device.type) else h.dtype
         matrix = w.to(dtype)
         dh = torch.empty_like(h) if needed else None
-        dw = torch.zeros_like(w) if needed else None
+        dw = torch.zeros_like(w) if ctx.needs_input_grad[1] else None
         db = torch.zeros_like(b) if needed and b is not None else None
         for part in range(0, h.shape[0], CHUNK):
             rows = slice(part, part + CHUNK)
@@ -69,14 +69,15 @@ class _CrossEntropy(torch.autograd.Function):
             odds = z.exp_()
             total = odds.sum(1, keepdim=True)
             nats[rows] = (total.log() - right)[:, 0]
-            if dh is not None and dw is not None:
+            if dh is not None:
                 # the gradient of the nats is softmax minus one-hot
                 share = weight[rows, None].to(odds.dtype)
                 odds *= share / total
                 odds.scatter_add_(1, y, -share)
                 slope = odds.to(dtype)
                 dh[rows] = slope @ matrix
-                dw.addmm_(slope.T.to(dw.dtype), x.to(dw.dtype))
+                if dw is not None:
+                    dw.addmm_(slope.T.to(dw.dtype), x.to(dw.dtype))
                 if db is not None:
                     db += odds.sum(0)
         ctx.save_for_backward(dh, dw, db)
@@ -87,4 +88,4 @@ class _CrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scale = grads[0]
         dh, dw, db = ctx.saved_tensors
-        return dh * scale, dw * scale, None if db is None else db * scale, None, None, None
+        return dh * scale, None if dw is None else dw * scale, None if db is None else db * scale, None, None, None

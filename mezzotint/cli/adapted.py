@@ -1,0 +1,120 @@
+"""`mezzotint generate --model RUN` for causal models that were turned into diffusion models: texts, and their holes."""
+
+import json
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mezzotint.cli.answer import Answer, last
+from mezzotint.cli.options import Settings
+from mezzotint.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from mezzotint.data.tokenizer import Tokenizer
+    from mezzotint.decode.presets import Preset
+
+HOLE = re.compile(r" ?(_{3,})")
+"""Tokens to be written, as many as underscores; the blank before them is theirs, since tokens carry it."""
+TOKENS = 32
+"""New tokens where none are asked for and the prompt has no hole."""
+
+
+def folder_of(model: str) -> Path | None:
+    """Where the model of such a run, or an exported one, lies; None if `model` names something else."""
+    from mezzotint.denoisers.variants import LLAMA_SHAPED
+
+    for folder in (Path(model) / "export", Path(model)):
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if not isinstance(config, dict) or config.get("model_type") not in LLAMA_SHAPED:
+            continue
+        if config.get("is_causal") is False and config.get("mask_token_id") is not None:
+            return folder
+    return None
+
+
+def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
+    """Continue a prompt, or fill its holes, and print the whole text."""
+    from mezzotint.data.tokenizer import Tokenizer
+    from mezzotint.decode.generate import Run
+    from mezzotint.decode.presets import decoding
+    from mezzotint.denoisers.published import open_published
+    from mezzotint.engine.published import model_of
+
+    begun = time.perf_counter()
+    how, name = _preset(folder, settings)
+    published = open_published(folder)
+    if published.tokenizer is None or not published.stop_ids:
+        raise CheckpointError(f"{folder} has no tokenizer.json, or no end token: export it again")
+    tokenizer = Tokenizer.from_spec(published.tokenizer)
+    # documents stand behind an end token in training, and networks with a shift need a column to look back to
+    columns = [published.stop_ids[0], *_columns(tokenizer, prompt)]
+    holes = columns.count(None)
+    plain = Settings()
+    asked = None if settings.max_new_tokens == plain.max_new_tokens else settings.max_new_tokens
+    new = (0 if holes else TOKENS) if asked is None else asked
+    if len(columns) + new > published.context:
+        raise ConfigError(
+            f"the prompt has {len(columns)} tokens and {new} more are asked for: {published.name} reads at most "
+            f"{published.context}"
+        )
+    model = model_of(published)
+    if holes:
+        how = replace(how, ends="never", halt=False)
+    run = Run(model, [columns], new, decoding(how, model, holes + new), [settings.seed])
+    loaded = time.perf_counter()
+
+    def show(token: int, undecided: bool) -> str:
+        return "░" if undecided else tokenizer.decode([token])
+
+    last(iter(run), show, painted=live and not as_json, start=1)
+    written = run.result()
+    row = written.canvas.tokens[0, : len(columns) + new].tolist()
+    ends = [at for at in range(len(columns), len(row)) if row[at] in model.stop and not holes]
+    row = row[: ends[0]] if ends else row
+    Answer(
+        text=tokenizer.decode(row[1:]),
+        tokens=max(1, len(row) - len(columns) + holes),
+        seconds=time.perf_counter() - loaded,
+        forwards=written.passes,
+        mode=name,
+        model=str(folder),
+        finish_reason="stop" if ends else "length",
+        load_seconds=loaded - begun,
+    ).say(as_json=as_json)
+
+
+def _columns(tokenizer: "Tokenizer", prompt: str) -> list[int | None]:
+    """Ids of a prompt, and None for every token of its holes."""
+    columns: list[int | None] = []
+    for number, piece in enumerate(HOLE.split(prompt)):
+        columns += [None] * len(piece) if number % 2 else tokenizer.encode(piece)
+    return columns
+
+
+def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
+    """How to decode, with the numbers of the command line, and its name."""
+    from mezzotint.decode.presets import PRESETS
+
+    plain = Settings()
+    names = ("mode", "rule", "level", "correct", "accept", "system", "backend")
+    refused = [name for name in names if getattr(settings, name) != getattr(plain, name)]
+    if refused:
+        raise ConfigError(
+            f"--{refused[0]} is for models that chat: this one takes --preset, --steps, --block, --temperature, "
+            "--top-p, --max-new-tokens and --seed"
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = settings.preset or ("sdar" if config.get("block_size") else "dream-ref")
+    if name not in PRESETS:
+        raise ConfigError(f"there is no decoding preset {name!r} for this model: use {', '.join(PRESETS)}")
+    given = {
+        key: getattr(settings, key)
+        for key in ("temperature", "top_p", "steps", "block")
+        if getattr(settings, key) != getattr(plain, key)
+    }
+    return replace(PRESETS[name], **given), name

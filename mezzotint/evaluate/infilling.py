@@ -1,0 +1,101 @@
+"""How many tokens of held-out text a model finds again where they were taken out; the same question for every network.
+
+A network fills holes by its own reading: all at once where every column sees every other, block by block where blocks
+see the blocks before them, column by column where it is causal, what was written being read for what comes next.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.cache import Settled, nothing
+from mezzotint.decode.generate import Decoding, Model, Run
+from mezzotint.decode.plan import Blocks, following, multiples
+from mezzotint.decode.propose import likeliest
+from mezzotint.decode.rule import Unmask
+from mezzotint.decode.select import surest
+from mezzotint.decode.shapers import Ban
+from mezzotint.errors import ConfigError
+from mezzotint.rng import Rng
+
+_HOLES = 0x401E5
+
+
+@dataclass(frozen=True)
+class Found:
+    """Share of missing tokens that were found, and its standard error over windows."""
+
+    share: float
+    error: float
+    tokens: int
+    """How many were missing."""
+
+
+def scattered(windows: int, columns: int, share: float, seed: int = 0) -> Tensor:
+    """Bool[windows, columns]: each column but the first is missing with chance `share`; one of a window at least."""
+    noise = Rng(seed).fork(_HOLES).uniform((windows, columns))
+    noise[:, 0] = 2.0
+    return (noise < share) | (noise == noise.amin(1, keepdim=True))
+
+
+def middle(windows: int, columns: int, size: int) -> Tensor:
+    """Bool[windows, columns]: `size` columns side by side in the middle are missing.
+
+    Raises:
+        ConfigError: a hole that leaves nothing around it.
+    """
+    if not 0 < size < columns - 1:
+        raise ConfigError(f"cannot leave a hole of {size} in windows of {columns} tokens: take 1 to {columns - 2}")
+    start = (columns - size + 1) // 2
+    at = torch.arange(columns)
+    return ((at >= start) & (at < start + size)).expand(windows, columns)
+
+
+def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tensor:
+    """Long[n, L]: windows with their holes filled by first choices.
+
+    Args:
+        model: the network, its mask and its block; `block` 1 is a causal network.
+        windows: Long[n, L].
+        holes: Bool[n, L]; row by row at least one.
+        steps: passes per block, or for the whole window where there are no blocks; surest columns first.
+    """
+    rows = [
+        [None if hole else token for token, hole in zip(*row, strict=True)]
+        for row in zip(windows.tolist(), holes.tolist(), strict=True)
+    ]
+    never = torch.arange(model.vocab, device=model.device)
+    never = (never == model.mask_id) | (never >= (model.tokens or model.vocab))
+    size = model.block or windows.shape[1]
+    decoding = Decoding(
+        rule=Unmask(likeliest, surest, shapers=(Ban(never),)),
+        plan=Blocks(size, min(steps, size), place=following if model.block is None else multiples),
+        policy=nothing if model.block is None else Settled(model.block),
+        halt=False,
+        focus=True,
+    )
+    run = Run(model, rows, 0, decoding)
+    for _ in run:
+        pass
+    return run.result().canvas.tokens[:, : windows.shape[1]].cpu()
+
+
+def infilled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1, rows: int = 32) -> Found:
+    """The share of missing tokens that come back as they were, `rows` windows at a time; as in `filled`."""
+    right: list[Tensor] = []
+    for start in range(0, len(windows), rows):
+        some, gaps = windows[start : start + rows], holes[start : start + rows]
+        right.append((filled(model, some, gaps, steps) == some) & gaps)
+    hits, missing = torch.cat(right).sum(1).double(), holes.sum(1).double()
+    share = hits.sum() / missing.sum()
+    # of a ratio of sums: windows are drawn, the tokens within one hang together
+    spread = (hits - share * missing).square().sum().sqrt() / missing.sum()
+    return Found(float(share), float(spread * (len(hits) / max(len(hits) - 1, 1)) ** 0.5), int(missing.sum()))
+
+
+def ways(windows: int, columns: int, shares: Sequence[float], hole: int) -> dict[str, Tensor]:
+    """The questions that are asked, by name."""
+    asked = {f"{share:.0%} missing": scattered(windows, columns, share) for share in shares}
+    return asked | {f"{hole} in the middle": middle(windows, columns, hole)}

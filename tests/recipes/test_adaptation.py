@@ -1,0 +1,283 @@
+"""Causal checkpoints become diffusion models: a tiny random Llama with bytes as tokens, on a toy language."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))
+from tiny_files import CONTROL, tokenizer_json, weights, write_folder
+
+from mezzotint.batch import Batch
+from mezzotint.checkpoints import open_checkpoint
+from mezzotint.cli.main import run as command
+from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
+from mezzotint.denoisers.decoder import EVERYTHING, causal
+from mezzotint.denoisers.lora import LoRA, attach, merged
+from mezzotint.denoisers.patterns import BlockCausal, Full
+from mezzotint.denoisers.published import Aligned, InPlace, open_published
+from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
+from mezzotint.evaluate.infilling import infilled, middle, scattered
+from mezzotint.families.diffullama import DiffuLLaMA
+from mezzotint.families.dream import Dream
+from mezzotint.families.sdar import SDAR
+from mezzotint.recipes import load
+from mezzotint.recipes.adaptation import model_of
+from mezzotint.rng import Rng
+from mezzotint.train.loop import run
+
+NAMES = ("smollm2-diffullama", "smollm2-dream", "smollm2-sdar")
+EDITS = [
+    "length=16", "rows=8", "hole=3", "windows=8", "lora=null", "train.steps=60", "train.optim.lr=3e-3",
+    "train.log_every=1", "train.eval_every=null", "train.save_minutes=null",
+]  # fmt: skip
+FLAT = ("train.optim.shape=constant", "train.optim.shape.warmup=0")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A folder with random weights, and two rows of the embedding that no token has."""
+    folder = write_folder(tmp_path_factory.mktemp("models") / "tiny", max_position_embeddings=256)
+    document = tokenizer_json()
+    document["model"]["vocab"] |= {text: index for index, text in enumerate(CONTROL)}
+    (folder / "tokenizer.json").write_text(json.dumps(document))
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": ""}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    path = tmp_path_factory.mktemp("text") / "my.txt"
+    path.write_text("the cat sat on the mat and the dog sat on the log. " * 200)
+    return path
+
+
+@pytest.fixture
+def start(base, text, tmp_path):
+    """Train a recipe in a folder."""
+
+    def go(name, *edits, folder="run", resume=False):
+        cfg, _ = load(name, [f"model={base}", f"data={text}", *EDITS, *edits])
+        return run(cfg.build(), cfg.train, tmp_path / folder, resume=resume)
+
+    return go
+
+
+def records(folder, kind):
+    return [r for r in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()) if r["kind"] == kind]
+
+
+def losses(folder):
+    return [(r["step"], r["loss"], r["grad_norm"]) for r in records(folder, "train")]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loss_falls_and_more_is_found_than_before(start, tmp_path, name):
+    annealed = ["family.anneal=30"] if name == "smollm2-diffullama" else []
+    start(name, "train.steps=100", "train.optim.lr=1e-2", *annealed)
+    found = [loss for _, loss, _ in losses(tmp_path / "run")]
+    assert np.mean(found[-15:]) < 0.8 * np.mean(found[:15])
+    before, after = records(tmp_path / "run", "eval")
+    assert (before["step"], after["step"]) == (0, 100)
+    assert after["50% missing"] > before["50% missing"] + 3 * after["50% missing, error"] > 0
+
+
+def test_adapters_find_more_than_before_on_a_frozen_network(start, base, tmp_path):
+    start("smollm2-dream", 'lora={"rank": 8}', "train.steps=100", "train.optim.lr=2e-2")
+    before, after = records(tmp_path / "run", "eval")
+    assert after["50% missing"] > before["50% missing"] + 3 * after["50% missing, error"] > 0
+    frozen, found = weights(), load_file(tmp_path / "run" / "export" / "model.safetensors")
+    name = "model.embed_tokens.weight"
+    assert np.array_equal(found[name][:261].numpy(), frozen[name])
+    adapted = "model.layers.0.self_attn.q_proj.weight"
+    assert not np.array_equal(found[adapted].numpy(), frozen[adapted])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_run_writes_fills_holes_and_converts(start, tmp_path, capsys, name):
+    start(name, "train.steps=4", "train.eval_first=false")
+    place = str(tmp_path / "run")
+    assert command(["generate", "the cat", "--model", place, "--max-new-tokens", "6"]) == 0
+    said = capsys.readouterr()
+    assert said.out.startswith("the cat")
+    assert command(["generate", "the cat ___ on the mat", "--model", place, "--json"]) == 0
+    filled = json.loads(capsys.readouterr().out)
+    assert filled["text"].startswith("the cat")
+    assert filled["text"].endswith(" on the mat")
+    assert filled["tokens"] == 3
+    assert filled["forwards"] <= 6
+    assert command(["convert", place, str(tmp_path / "out")]) == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["model_type"] == "llama"
+    assert config["mask_token_id"] == 261
+    assert config.get("block_size") == (4 if name == "smollm2-sdar" else None)
+    assert config["shift_logits"] is (name != "smollm2-sdar")
+    ours, theirs = (load_file(tmp_path / at / "model.safetensors") for at in ("run/export", "out"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert command(["generate", "the cat", "--model", str(tmp_path / "out"), "--max-new-tokens", "6"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == said.out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_that_stopped_goes_on_with_the_same_losses_to_the_last_bit(start, tmp_path, name):
+    start(name, "train.steps=9", *FLAT, folder="whole")
+    start(name, "train.steps=5", *FLAT, folder="halves")
+    start(name, "train.steps=9", *FLAT, folder="halves", resume=True)
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+    again = open_published(tmp_path / "halves" / "export"), open_published(tmp_path / "whole" / "export")
+    assert all(torch.equal(a, b) for a, b in zip(*(model.network.parameters() for model in again), strict=True))
+
+
+def test_another_family_does_not_go_on_with_a_run(start):
+    start("smollm2-dream", "train.steps=2")
+    with pytest.raises(CheckpointError, match="another text, vocabulary or family"):
+        start("smollm2-diffullama", "train.steps=4", resume=True)
+
+
+def test_attention_goes_from_causal_to_full(base):
+    checkpoint = open_checkpoint(base)
+    seen = []
+
+    class Watched(Trainee):
+        def hidden_at(self, inputs, t, rows):
+            seen.append(inputs.attend.dense())
+            return super().hidden_at(inputs, t, rows)
+
+    mask_id = mask_of(checkpoint)
+    decoder = with_mask(checkpoint, mask_id)
+    network = Watched(Aligned(decoder, Full(), 1))
+    tokens = torch.randint(3, 250, (2, 12), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    first = DiffuLLaMA(anneal=10**9).build(decoder.config.vocab, mask_id).objective(network, batch, Rng(0, 0))
+    assert torch.equal(seen[-1][0, 0], causal(12, 12, "cpu"))
+    objective = DiffuLLaMA(anneal=10).build(decoder.config.vocab, mask_id).objective
+    shares = []
+    for step in range(12):
+        objective(network, batch, Rng(0, step))
+        shares.append(1.0 if seen[-1] is None else float(seen[-1].float().mean()))
+    assert seen[-1] is None
+    assert shares[0] < 0.75 < shares[6] < shares[9] == 1
+    # under a causal mask the first batch asks what the checkpoint already computes
+    causally = Dream(near=None).build(decoder.config.vocab, mask_id).objective.over(_Causal())
+    torch.testing.assert_close(first.total, causally(network, batch, Rng(0, 0)).total)
+
+
+class _Causal:
+    def arrange(self, x_t, x_0):
+        from mezzotint.layouts import Attend, Inputs
+        from mezzotint.layouts import causal as mask
+
+        columns = x_t.shape[1]
+        return Inputs(x_t, torch.arange(columns), Attend(columns, columns, mask))
+
+    def extract(self, raw):
+        return raw
+
+
+@pytest.mark.parametrize("config", [DiffuLLaMA(anneal=5), Dream(near=0.3), SDAR(block=4)])
+@pytest.mark.parametrize("tied", [True, False])
+def test_logits_of_masked_columns_alone_give_the_same_loss_and_gradients(tmp_path, config, tied):
+    tensors = weights() if tied else weights() | {"lm_head.weight": weights(1)["model.embed_tokens.weight"]}
+    checkpoint = open_checkpoint(write_folder(tmp_path / "tiny", tensors, tie_word_embeddings=tied))
+    decoder = with_mask(checkpoint, 261)
+    assert decoder.embed.weight.shape[0] == decoder.head.weight.shape[0] == 262
+    torch.testing.assert_close(decoder.head.weight[261], decoder.head.weight[:261].mean(0))
+    family = config.build(262, 261)
+    pattern = Full() if family.block is None else BlockCausal(family.block)
+    tokens = torch.randint(3, 250, (3, 12), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    found = []
+    for wrap in (Trainee, InPlace):
+        decoder.zero_grad()
+        loss = family.objective(wrap(Aligned(decoder, pattern, family.lookback)), batch, Rng(4, 1))
+        loss.total.backward()
+        found.append((loss, {name: p.grad.clone() for name, p in decoder.named_parameters()}))
+    torch.testing.assert_close(found[0][0].total, found[1][0].total)
+    torch.testing.assert_close(found[0][0].per_token, found[1][0].per_token)
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+
+
+def test_adapters_alone_are_trained_and_merge_into_the_same_network(base):
+    checkpoint = open_checkpoint(base)
+    decoder = with_mask(checkpoint, mask_of(checkpoint))
+    tokens = torch.tensor([[5, 261, 7, 261, 30]])
+    plain = decoder(tokens, attend=EVERYTHING).logits
+    torch.manual_seed(0)
+    attach(decoder, LoRA(rank=4), 261)
+    trained = {name for name, p in decoder.named_parameters() if p.requires_grad}
+    assert trained == {"embed.change"} | {f"layers.{i}.{m}.{x}" for i in (0, 1) for m in LoRA().on for x in "ab"}
+    torch.testing.assert_close(decoder(tokens, attend=EVERYTHING).logits, plain)
+    with torch.no_grad():
+        for name in trained:
+            decoder.get_parameter(name).normal_(0, 0.1)
+    hidden = decoder(tokens, attend=EVERYTHING, head=False).hidden
+    assert not torch.allclose(hidden, plain[..., : hidden.shape[-1]])
+    alone = merged(decoder)
+    torch.testing.assert_close(alone(tokens, attend=EVERYTHING, head=False).hidden, hidden, rtol=1e-4, atol=1e-5)
+    assert {name for name, _ in alone.named_parameters()} == {
+        n for n, _ in with_mask(checkpoint, 261).named_parameters()
+    }
+    with pytest.raises(ConfigError, match="cannot put an adapter on 'qkv'"):
+        attach(alone, LoRA(on=("qkv",)), 261)
+
+
+def test_the_mask_is_a_named_token_or_a_row_that_no_token_has(base, tmp_path):
+    checkpoint = open_checkpoint(base)
+    assert mask_of(checkpoint, "<|im_start|>") == 1
+    with pytest.raises(ConfigError, match="has no control token '<mask>' to be the mask"):
+        mask_of(checkpoint, "<mask>")
+    assert mask_of(checkpoint) == 261
+    assert with_mask(checkpoint, 261).config.vocab == 262
+    roomy = weights()
+    roomy["model.embed_tokens.weight"] = np.concatenate([roomy["model.embed_tokens.weight"]] * 2)
+    wide = open_checkpoint(write_folder(tmp_path / "wide", roomy, vocab_size=522))
+    assert mask_of(wide) == 261
+    assert with_mask(wide, 261).config.vocab == 522
+    spec = replace(checkpoint.tokenizer, named={"mask": 7})
+    assert mask_of(replace(checkpoint, tokenizer=spec)) == 7
+
+
+def test_infilling_is_exact_counting(base):
+    checkpoint = open_checkpoint(base)
+    decoder = with_mask(checkpoint, 261)
+    windows = torch.randint(3, 250, (6, 12), generator=torch.Generator().manual_seed(0))
+    holes = scattered(6, 12, 0.4)
+    assert holes.any(1).all()
+    assert not holes[:, 0].any()
+    assert torch.equal(holes, scattered(6, 12, 0.4))
+    network = Aligned(decoder, Full(), 1).eval()
+    with torch.no_grad():
+        raw = network(windows.masked_fill(holes, 261))
+    raw[..., 261] = -torch.inf
+    right = (raw.argmax(-1) == windows) & holes
+    found = infilled(model_of(network, 261, None), windows, holes, rows=4)
+    assert found.tokens == int(holes.sum())
+    assert found.share == pytest.approx(float(right.sum() / holes.sum()))
+    with pytest.raises(ConfigError, match="cannot leave a hole of 12 in windows of 12"):
+        middle(6, 12, 12)
+
+
+@pytest.mark.parametrize(
+    ("edits", "message"),
+    [
+        (["data="], "pass --set data=my.txt"),
+        (["data=nowhere.txt"], "cannot read the text nowhere.txt"),
+        (["length=18"], "no multiple of the blocks of 4: set length=20"),
+        (["hole=15"], "cannot leave a hole of 15 in windows of 16 tokens"),
+        (["length=2000"], "windows of 2000 need at least 2000 and 4000"),
+        (["mask=<pad>"], "has no control token '<pad>'"),
+        (["model=nowhere"], "nowhere"),
+        (["family=mdlm"], "family"),
+        (["shares=[1.5]"], "less than 1"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_sentence(base, text, edits, message):
+    with pytest.raises(MezzotintError, match=message):
+        load("smollm2-sdar", [f"model={base}", f"data={text}", *EDITS, *edits])[0].build()
