@@ -57,6 +57,23 @@ def test_options_that_mean_nothing_are_refused(options, sentence, model, capsys)
     assert sentence in refused(capsys, "generate", "the _", "--model", model, *options)
 
 
+def test_a_number_of_tokens_is_meant_even_if_it_is_the_usual_one(model, capsys):
+    assert "has 4 tokens and 256 more are asked for" in refused(
+        capsys, "generate", "the ", "--model", model, "--max-new-tokens", 256
+    )
+    assert run(["generate", "the ", "--model", str(model), "--steps", "2", "--max-new-tokens", "3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["tokens"] == 3
+
+
+def test_a_run_is_inspected_as_what_it_is(model, capsys):
+    assert run(["models", "inspect", str(model), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["family"], facts["most_columns"], facts["vocabulary"]) == ("mdlm", 16, facts["mask_id"] + 1)
+    assert run(["models", "inspect", str(model / "export")]) == 0
+    assert "most columns\t16" in capsys.readouterr().out
+    assert "a run knows its own" in refused(capsys, "models", "inspect", model, "--family", "llada")
+
+
 def test_runs_without_a_model_say_how_to_get_one(model, tmp_path, capsys):
     (model / "export" / "config.json").write_text("{")
     assert "is damaged" in refused(capsys, "generate", "the", "--model", model, "--steps", 2)

@@ -44,7 +44,7 @@ def test_spans_are_uniform_in_number_and_half_given():
 
 
 def test_given_columns_have_no_loss_and_only_the_readout_learns_from_rounding():
-    family = CARD.build(VOCAB, VOCAB - 1)
+    family = CARD.build(VOCAB + 1, VOCAB)
     net = network(family.process)
     loss = family.objective(net, batch(), Rng(0))
     given = Spans(5)(batch(), Rng(0).fork(0x59A25))
@@ -67,7 +67,7 @@ def test_embeddings_may_be_those_of_another_model():
 
 @pytest.mark.parametrize("scale", [0.0, 1.0, 2.0])
 def test_guidance_is_between_the_conditional_and_the_free_answer(scale):
-    family = CARD.build(VOCAB, VOCAB - 1)
+    family = CARD.build(VOCAB + 1, VOCAB)
     canvas = unread(begin([[0, 1, 2, *[None] * 5]], family.process))
     step = next(Blocks(LENGTH, 4)(canvas))
     nets = [network(family.process, scale=s).eval() for s in (0.0, 1.0, scale)]

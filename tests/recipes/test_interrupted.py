@@ -109,3 +109,32 @@ def test_a_full_disk_does_not_break_the_model_that_was_exported_before(text, tmp
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, former)
     assert {path.name: path.read_bytes() for path in export.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "said", "unsaid"),
+    [
+        (["train", "mdlm-small"], "go on with mezzotint train {out} --resume", "same command"),
+        (["league", "--families", "ar"], "give the same command again", "--resume"),
+    ],
+    ids=["train", "league"],
+)
+def test_who_is_stopped_is_told_how_to_go_on(verb, said, unsaid, text, tmp_path):
+    out = tmp_path / "out"
+    corpus = ["--corpus", str(text), "--steps", "5000"] if verb[0] == "league" else ["--set", f"data={text}"]
+    edits = [part for edit in EDITS if "train.steps" not in edit for part in ("--set", edit)]
+    ends = ["--set", "train.steps=5000"] if verb[0] == "train" else []
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mezzotint.cli.main", *verb, *corpus, *edits, *ends, "--out", str(out)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while not list(out.rglob("metrics.jsonl")) and time.monotonic() < until:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    errors = child.communicate(timeout=120)[1]
+    assert child.returncode == 130
+    assert said.format(out=out) in errors
+    assert unsaid not in errors
+    assert "is saved" in errors
