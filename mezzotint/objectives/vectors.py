@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mezzotint.batch import Batch
+from mezzotint.errors import ConfigError
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Loss
 from mezzotint.objectives.times import Times, whole
@@ -43,7 +44,11 @@ Given = Callable[[Batch, Rng], Tensor]
 
 @dataclass(frozen=True)
 class Vectors:
-    """Noise the embeddings of a batch, ask the denoiser for clean ones, and add up the family's terms."""
+    """Noise the embeddings of a batch, ask the denoiser for clean ones, and add up the family's terms.
+
+    Raises:
+        ConfigError: a denoiser that carries embeddings other than `process`, as a copy of a network does.
+    """
 
     process: Gaussian
     terms: Terms
@@ -53,12 +58,20 @@ class Vectors:
     """Which columns of the target are conditions; none if not given."""
 
     def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
+        self._own(denoiser)
         if self.given is not None:
             batch = replace(batch, target=batch.target & ~self.given(batch, rng.fork(_SPANS)))
         noised = noise(self.process, batch, self.times(batch, rng), rng)
         told = torch.where(batch.target, noised.t, torch.zeros_like(noised.t))
         raw = self.layout.extract(denoiser(self.layout.arrange(noised.z_t, batch.tokens), told))
         return weighed(self.terms(raw, noised), batch.target)
+
+    def _own(self, denoiser: Any) -> None:
+        carried = denoiser.modules() if isinstance(denoiser, nn.Module) else ()
+        if any(isinstance(part, Gaussian) and part is not self.process for part in carried):
+            raise ConfigError(
+                "the network carries other embeddings than the loss: build the family on the network's own process"
+            )
 
 
 @dataclass(frozen=True)
