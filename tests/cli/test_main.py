@@ -107,7 +107,7 @@ def test_an_interrupt_saves_and_says_how_to_go_on(text, tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "go on with --resume" in errors
+    assert f"go on with mezzotint train {out} --resume" in errors
     assert len(list((out / "checkpoints").glob("step-*"))) == 1
 
 
