@@ -1,4 +1,4 @@
-"""Tiny networks, trained for a second, and the two questions asked of every family: its bound, and its samples."""
+"""Tiny networks trained for a second, networks that know all, and what both are asked: the bound, and samples."""
 
 import math
 from dataclasses import replace
@@ -71,23 +71,60 @@ def sequences(source, rows, seed):
     return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
 
 
+class Exact:
+    """A network that knows the source: (inputs, t) -> logits log N p(x_0 | x_t), the id behind the N tokens impossible.
+
+    Shifted by log N these are also the scaled scores of SEDD.
+
+    Args:
+        source: of sequences.
+        likelihood: (x_t, t) -> q(x_t | x_0) for every clean token, Float64[B, L, N].
+        own: the ordinary posterior, for families that ask for it; else the column's own token is not looked at.
+    """
+
+    def __init__(self, source, likelihood, own=False):
+        self.source, self.likelihood, self.own = source, likelihood, own
+
+    def __call__(self, inputs, t):
+        p = self.source.given(self.likelihood(inputs.x, t.double()), self.own)
+        raw = (p.clamp_min(1e-30) * self.source.real).log()
+        return nn.functional.pad(raw, (0, 1), value=-1e9).float()
+
+
 @torch.no_grad()
+def nats(net, objective, batch):
+    """Float64[B]: nats per sequence, always with the same noise."""
+    return objective(net, batch, Rng(2)).per_token.double().sum(-1)
+
+
 def bound(net, objective, batch):
     """Nats per sequence, and the error of their mean."""
-    nats = objective(net, batch, Rng(2)).per_token.double().sum(-1)
-    return float(nats.mean()), float(nats.std() / len(nats) ** 0.5)
+    return mean(nats(net, objective, batch))
+
+
+def mean(values):
+    """The mean of Float64[n], and its error."""
+    return float(values.mean()), float(values.std() / len(values) ** 0.5)
+
+
+def noise(source, rows):
+    """The total variation that `rows` exact draws have on average: |mean of n draws - p| is normal at this size."""
+    return float((source.p * (1 - source.p) * 2 / math.pi / rows).sqrt().sum() / 2)
 
 
 @torch.no_grad()
 def distances(net, family, source, counts, rows=8192):
     """Total variation between the family's samples and the source, for each number of steps."""
-    found = []
+    found, ids = [], source.real + 1
+    states = torch.cartesian_prod(*[torch.arange(ids)] * source.length).view(-1, source.length)
+    inputs = Inputs(states, torch.arange(source.length), Attend(source.length, source.length))
+    places = ids ** torch.arange(source.length - 1, -1, -1)
     for steps in counts:
         canvas = infill([[None] * source.length] * rows, family.process.prior)
 
         def denoise(canvas, step):
-            columns = canvas.tokens.shape[1]
-            return net(Inputs(canvas.tokens, torch.arange(columns), Attend(columns, columns)), step.t)
+            # all rows are at one time, and there are few states: each is asked once
+            return net(inputs, step.t[:1].expand(len(states), 1))[(canvas.tokens * places).sum(-1)]
 
         tokens = last(decode(canvas, denoise, family.rule, Blocks(source.length, steps))).tokens
         known = (tokens < source.real).all(-1)
