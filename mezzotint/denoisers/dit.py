@@ -108,7 +108,7 @@ class DiT(Body):
         return self.output_layer.linear
 
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
-        """Logits, or log scores, for every column."""
+        """Logits for every column, or SEDD's output before processes/scores.py reads it."""
         return self.head(self.hidden(inputs, t))
 
     def hidden(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
@@ -149,30 +149,6 @@ class Classifier(Body):
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
         """Logits of the classes."""
         return self.output_layer(self.states(inputs, self.condition(t, inputs))[-1].mean(1))
-
-
-class LogScores(nn.Module):
-    """SEDD's network: log scores whose entry at the present token is 0 (2310.16834, sec. 3.2 and App. C.2).
-
-    With `scaled`, for absorbing noise, log(e^sigma - 1) + log(V - 1) is taken off first, so that the network's own
-    output stays of order one at every noise level.
-    """
-
-    lookback = 0
-
-    def __init__(self, network: DiT, *, scaled: bool) -> None:
-        super().__init__()
-        self.network, self.scaled = network, scaled
-
-    def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
-        """Float[B, N, V]."""
-        raw = self.network(inputs, t)
-        if self.scaled:
-            if t is None or self.network.level is None:
-                raise ConfigError("scaled scores need a network that is told the noise level")
-            sigma = per_column(self.network.level(t), raw.shape[1])
-            raw = raw - (torch.expm1(sigma).log() + torch.log(torch.tensor(raw.shape[-1] - 1.0)))[..., None]
-        return raw.scatter(-1, inputs.x[..., None], 0.0)
 
 
 def plain(tokens: Tensor) -> Inputs:

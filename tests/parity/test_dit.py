@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from mezzotint.denoisers.dit import Classifier, DiT, DiTConfig, LogScores, plain
+from mezzotint.denoisers.dit import Classifier, DiT, DiTConfig, plain
 from mezzotint.denoisers.transformer import sinusoids
 from mezzotint.families.mdlm import subs
+from mezzotint.processes.scores import Scaled, present
+from mezzotint.schedules import Exponential
 
 
 def identity(t):
@@ -66,8 +68,10 @@ def test_the_network_of_sedd(golden):
     config, sigma, inputs = golden.config, golden["sigma"][:, None], plain(golden["x"])
     vocab = config["tokens"] + (config["graph"]["type"] == "absorb")
     network = loaded(shape(config["model"]).build(vocab, identity), golden.folder / "model.safetensors")
-    scores = LogScores(network, scaled=config["model"]["scale_by_sigma"])
-    outputs = {**states(network, inputs, sigma)[1], "log_score": scores(inputs, sigma)}
+    # here sigma itself is the time
+    reading = Scaled(Exponential(low=0, high=1)) if config["model"]["scale_by_sigma"] else present
+    scores = reading(network(inputs, sigma), golden["x"], sigma)
+    outputs = {**states(network, inputs, sigma)[1], "log_score": scores}
     assert sorted(tell(golden, "", outputs)) == sorted(golden.outputs())
 
 
