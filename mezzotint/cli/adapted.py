@@ -1,6 +1,7 @@
 """`mezzotint generate --model RUN` for causal models that were turned into diffusion models: texts, and their holes."""
 
 import json
+import math
 import re
 import time
 from dataclasses import replace
@@ -109,7 +110,9 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
             "--top-p, --max-new-tokens and --seed"
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    name = settings.preset or ("sdar" if config.get("block_size") else "dream-ref")
+    block = config.get("block_size")
+    usual = "dream-ref" if block is None else "fdllm2" if config.get("shift_logits") else "sdar"
+    name = settings.preset or usual
     if name not in PRESETS:
         raise ConfigError(f"there is no decoding preset {name!r} for this model: use {', '.join(PRESETS)}")
     given = {
@@ -117,4 +120,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
         for key in ("temperature", "top_p", "steps", "block")
         if getattr(settings, key) != getattr(plain, key)
     }
-    return replace(PRESETS[name], **given), name
+    how = PRESETS[name]
+    if block is not None and how.block is not None:
+        given = {"block": math.gcd(how.block, block)} | given
+    return replace(how, **given), name

@@ -45,6 +45,7 @@ RECIPES = {
     "smollm2-diffullama": Entry("adaptation:diffullama", "the default model, attention annealed from causal to full"),
     "smollm2-dream": Entry("adaptation:dream", "the default model, full attention at once, weights by context"),
     "smollm2-sdar": Entry("adaptation:sdar", "the default model, turned into one that writes block by block"),
+    "smollm2-fast-dllm": Entry("adaptation:fast_dllm", "the same in blocks that keep the causal model's shift"),
     "mdlm-small": Entry("small:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
     "bd3lm-small": Entry("small:bd3lm", "the same, block by block"),
     "d3pm-absorbing-small": Entry("small:d3pm_absorbing", "D3PM into masks"),

@@ -1,6 +1,6 @@
-"""Diffusion models from causal checkpoints: DiffuLLaMA, Dream and SDAR on a text of the user's.
+"""Diffusion models from causal checkpoints: DiffuLLaMA, Dream, SDAR and Fast-dLLM v2 on a text of the user's.
 
-The three differ in their family card alone: who sees whom while training and afterwards, whether logits stay one column
+They differ in their family card alone: who sees whom while training and afterwards, whether logits stay one column
 early, and what a masked column counts for.  docs/ar-initialisation.md has what they reach.
 """
 
@@ -33,11 +33,12 @@ from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.families.base import Family
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
+from mezzotint.families.fast_dllm import FastDLLM
 from mezzotint.families.sdar import SDAR
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
 
-Turned = Annotated[DiffuLLaMA | Dream | SDAR, Field(discriminator="kind"), Named]
+Turned = Annotated[DiffuLLaMA | Dream | SDAR | FastDLLM, Field(discriminator="kind"), Named]
 """What a causal model can be turned into."""
 
 
@@ -188,3 +189,8 @@ def dream() -> Adaptation:
 def sdar() -> Adaptation:
     """Blocks of four tokens, each seen both ways, and no shift."""
     return adapting(SDAR())
+
+
+def fast_dllm() -> Adaptation:
+    """Blocks of eight that keep the shift, every mask beside its complement."""
+    return adapting(FastDLLM(block=8))

@@ -12,6 +12,7 @@ from mezzotint.denoisers.patterns import BlockCausal, Full, dense
 from mezzotint.denoisers.published import Aligned, InPlace
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Cart, Dream
+from mezzotint.families.fast_dllm import FastDLLM
 from mezzotint.families.llada import LLaDA
 from mezzotint.families.llada2 import LLaDA2
 from mezzotint.families.sdar import SDAR
@@ -106,6 +107,19 @@ def test_sdar_has_one_share_per_text_and_a_clean_past():
     assert torch.equal(inputs.x[:, LENGTH:], TOKENS)
     assert (t == t[:, :1]).all()
     torch.testing.assert_close(loss.total, (nats / t * masked).sum() / (ROWS * LENGTH))
+
+
+def test_fast_dllm_masks_every_column_but_the_first_once_and_counts_masked_ones():
+    loss, masked, t, nats, inputs = trained(FastDLLM(block=4))
+    first, second = masked.chunk(2)
+    assert not (first & second).any()
+    assert (first | second)[:, 1:].all()
+    assert not masked[:, 0].any()
+    assert inputs.x.shape == (2 * ROWS, 2 * LENGTH)
+    assert torch.equal(inputs.x[:ROWS, LENGTH:], TOKENS)
+    assert (t[:, :4] == t[:, :1]).all()
+    assert not (t[:, 4:] == t[:, :1]).all()
+    torch.testing.assert_close(loss.total, (nats * masked).sum() / masked.sum())
 
 
 def test_llada2_masks_every_answer_column_once_within_its_band():

@@ -25,13 +25,15 @@ from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
 from mezzotint.evaluate.infilling import infilled, middle, scattered
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
+from mezzotint.families.fast_dllm import FastDLLM
 from mezzotint.families.sdar import SDAR
 from mezzotint.recipes import load
 from mezzotint.recipes.adaptation import model_of
 from mezzotint.rng import Rng
 from mezzotint.train.loop import run
 
-NAMES = ("smollm2-diffullama", "smollm2-dream", "smollm2-sdar")
+NAMES = ("smollm2-diffullama", "smollm2-dream", "smollm2-sdar", "smollm2-fast-dllm")
+BLOCKS = {"smollm2-sdar": 4, "smollm2-fast-dllm": 8}
 EDITS = [
     "length=16", "rows=8", "hole=3", "windows=8", "lora=null", "train.steps=60", "train.optim.lr=3e-3",
     "train.log_every=1", "train.eval_every=null", "train.save_minutes=null",
@@ -111,12 +113,12 @@ def test_the_run_writes_fills_holes_and_converts(start, tmp_path, capsys, name):
     assert filled["text"].startswith("the cat")
     assert filled["text"].endswith(" on the mat")
     assert filled["tokens"] == 3
-    assert filled["forwards"] <= 6
+    assert filled["forwards"] <= 12
     assert command(["convert", place, str(tmp_path / "out")]) == 0
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["model_type"] == "llama"
     assert config["mask_token_id"] == 261
-    assert config.get("block_size") == (4 if name == "smollm2-sdar" else None)
+    assert config.get("block_size") == BLOCKS.get(name)
     assert config["shift_logits"] is (name != "smollm2-sdar")
     ours, theirs = (load_file(tmp_path / at / "model.safetensors") for at in ("run/export", "out"))
     assert ours.keys() == theirs.keys()
@@ -181,7 +183,7 @@ class _Causal:
         return raw
 
 
-@pytest.mark.parametrize("config", [DiffuLLaMA(anneal=5), Dream(near=0.3), SDAR(block=4)])
+@pytest.mark.parametrize("config", [DiffuLLaMA(anneal=5), Dream(near=0.3), SDAR(block=4), FastDLLM(block=4)])
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_of_masked_columns_alone_give_the_same_loss_and_gradients(tmp_path, config, tied):
     tensors = weights() if tied else weights() | {"lm_head.weight": weights(1)["model.embed_tokens.weight"]}

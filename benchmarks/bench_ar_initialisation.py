@@ -1,0 +1,192 @@
+"""What three ways of turning SmolLM2-135M into a diffusion model reach, and what the un-adapted model reaches.
+
+    OMP_NUM_THREADS=1 python benchmarks/bench_ar_initialisation.py RUN RUN RUN [--base] [--windows 32] [--name cpu]
+
+RUN is the folder of a finished `mezzotint train smollm2-dream`, `smollm2-diffullama` or `smollm2-sdar`.  Loss and
+infilling accuracy along training are taken from its metrics.jsonl.  Then the exported model and, with --base or once
+runs are given, the un-adapted one are asked for missing tokens of the corpus' test part, which neither training nor the
+evaluations along it have seen: the same windows, the same holes, one pass per block.  The un-adapted model is read
+
+    causally    as it was trained: left to right, its own answers being read for what comes next
+    full        as DiffuLLaMA and Dream read: every column sees every column, logits one column early
+    blocks      as SDAR reads: blocks of four, logits at their own column
+
+with a mask of the same embedding.  Every piece is kept in the record as soon as it is there, and not measured again.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from turns import RESULTS
+
+from mezzotint.checkpoints import open_checkpoint
+from mezzotint.config import from_dict, load_run, write_json
+from mezzotint.data.documents import packed, texts
+from mezzotint.data.tokenizer import Tokenizer
+from mezzotint.denoisers.adapting import mask_of, with_mask
+from mezzotint.denoisers.patterns import BlockCausal, Causal, Full
+from mezzotint.denoisers.published import Aligned, open_published
+from mezzotint.evaluate.infilling import infilled, ways
+from mezzotint.evaluate.machine import commit, machine, versions
+from mezzotint.recipes.adaptation import Adaptation, held_out, model_of
+
+IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
+READINGS = {"causally": (Causal(), 1, 1), "full": (Full(), 1, None), "blocks": (BlockCausal(4), 0, 4)}
+"""Of the un-adapted model: who sees whom, columns looked back, columns per block."""
+COLOURS = {"diffullama": "#0f766e", "dream": "#c2410c", "sdar": "#4338ca"}
+GREY, INK = "#a8a29e", "#292524"
+
+
+def main() -> None:
+    """Measure what the record lacks, write it and draw it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("runs", nargs="*", type=Path)
+    parser.add_argument("--base", action="store_true", help="measure the un-adapted model too, by the default corpus")
+    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--data", default="subwords", help="the corpus, where no run says it")
+    parser.add_argument("--name", default="cpu", help="part of the record's name")
+    parser.add_argument("--plot", type=Path, default=IMAGE)
+    given = parser.parse_args()
+    out = RESULTS / f"ar_initialisation_{given.name}.json"
+    record: dict[str, Any] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {"runs": {}, "found": {}}
+    record |= {"machine": machine(), "versions": versions(), "commit": commit(), "threads": torch.get_num_threads()}
+    for run in given.runs:
+        facts = read(run)
+        record["runs"][facts["config"]["family"]["kind"]] = facts
+    known = [facts["config"] for facts in record["runs"].values()]
+    recipe = from_dict(Adaptation, known[0]) if known else Adaptation(data=given.data, **_first())
+    windows, record["test"] = asked(recipe, given.windows)
+    for name in READINGS if given.base or given.runs else ():
+        measure(record, f"un-adapted, {name}", out, recipe, windows, None)
+    for run in given.runs:
+        kind = load_run(run / "run.json")["config"]["family"]["kind"]
+        measure(record, kind, out, recipe, windows, run)
+    write_json(out, record)
+    print(table(record))
+    if len(record["runs"]) == len(COLOURS):
+        draw(record, given.plot)
+
+
+def _first() -> dict[str, Any]:
+    from mezzotint.recipes.adaptation import dream
+
+    cfg = dream()
+    return {"family": cfg.family, "train": cfg.train}
+
+
+def read(run: Path) -> dict[str, Any]:
+    """Configuration, curves and sessions of a run."""
+    found = load_run(run / "run.json")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    config = found["config"]
+    per_step = config["rows"] * config["length"] * config["train"]["accumulate"]
+    losses = [[line["step"], line["loss"]] for line in lines if line["kind"] == "train"]
+    evaluations = [
+        {key: value for key, value in line.items() if key != "kind"} for line in lines if line["kind"] == "eval"
+    ]
+    seconds = [line["seconds"] for line in lines if line["kind"] == "event" and "seconds" in line]
+    return {
+        "config": config,
+        "command": found["sessions"][0]["command"][1:],
+        "tokens_per_step": per_step,
+        "tokens": per_step * losses[-1][0],
+        "steps": losses[-1][0],
+        "seconds": seconds[-1] if seconds else None,
+        "loss": losses,
+        "evaluations": evaluations,
+    }
+
+
+def asked(recipe: Adaptation, count: int) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Long[n, L]: windows of the test part, and what they are."""
+    checkpoint = open_checkpoint(recipe.model)
+    tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
+    found = texts(recipe.data, recipe.characters)
+    ids = packed(found.test, tokenizer.encode, tokenizer.eos_ids[0])
+    windows = held_out(ids, recipe.length, count)
+    return windows, {"windows": len(windows), "length": recipe.length, "part": "test", "corpus": found.facts["sources"]}
+
+
+def measure(
+    record: dict[str, Any], name: str, out: Path, recipe: Adaptation, windows: torch.Tensor, run: Path | None
+) -> None:
+    """Ask one model, unless the record has its answers to as many windows."""
+    if record["found"].get(name, {}).get("windows") == len(windows):
+        return
+    if run is None:
+        checkpoint = open_checkpoint(recipe.model)
+        mask_id = mask_of(checkpoint, recipe.mask)
+        pattern, lookback, block = READINGS[name.rpartition(" ")[2]]
+        network = Aligned(with_mask(checkpoint, mask_id).requires_grad_(False), pattern, lookback).eval()
+    else:
+        opened = open_published(run / "export")
+        assert isinstance(opened.network, Aligned)
+        assert opened.mask_id is not None
+        network, mask_id, block = opened.network, opened.mask_id, opened.block
+    model, begun = model_of(network, mask_id, block), time.process_time()
+    answers: dict[str, Any] = {"windows": len(windows)}
+    for way, holes in ways(len(windows), recipe.length, recipe.shares, recipe.hole).items():
+        found = infilled(model, windows, holes)
+        answers[way] = {"share": found.share, "error": found.error, "tokens": found.tokens}
+    record["found"][name] = answers | {"cpu_seconds": round(time.process_time() - begun, 1)}
+    write_json(out, record)
+    print(name, answers, flush=True)
+
+
+def table(record: dict[str, Any]) -> str:
+    """The answers as Markdown."""
+    names = [key for key, value in next(iter(record["found"].values())).items() if isinstance(value, dict)]
+    rows = [f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for name, found in record["found"].items():
+        cells = [f"{100 * found[key]['share']:.1f} ± {100 * found[key]['error']:.1f} %" for key in names]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def draw(record: dict[str, Any], path: Path) -> None:
+    """Losses over their own beginning, and accuracy along training."""
+    from matplotlib.figure import Figure
+
+    names = [key for key, value in record["found"]["un-adapted, full"].items() if isinstance(value, dict)]
+    figure = Figure(figsize=(4 * (1 + len(names)), 3.6), layout="constrained", facecolor="white")
+    loss, *panels = figure.subplots(1, 1 + len(names))
+    for kind, colour in COLOURS.items():
+        facts = record["runs"][kind]
+        steps = [step * facts["tokens_per_step"] for step, _ in facts["loss"]]
+        smooth = averaged([value for _, value in facts["loss"]])
+        loss.plot(steps, [value / smooth[0] for value in smooth], color=colour, label=kind)
+        for axes, name in zip(panels, names, strict=True):
+            at = [one["step"] * facts["tokens_per_step"] for one in facts["evaluations"]]
+            share = [100 * one[name] for one in facts["evaluations"]]
+            error = [100 * one[f"{name}, error"] for one in facts["evaluations"]]
+            axes.errorbar(at, share, error, color=colour, label=kind, capsize=2)
+    loss.set_title("loss, to its own beginning", loc="left", fontsize=10, color=INK)
+    for axes, name in zip(panels, names, strict=True):
+        level = 100 * record["found"]["un-adapted, causally"][name]["share"]
+        axes.axhline(level, color=GREY, lw=1, ls="--", label="un-adapted, left to right (test part)")
+        axes.set_title(f"% of tokens found, {name}", loc="left", fontsize=10, color=INK)
+        axes.set_ylim(0)
+    for axes in (loss, *panels):
+        axes.set_xlabel("tokens trained on", color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].legend(frameon=False, fontsize=8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def averaged(values: list[float], decay: float = 0.9) -> list[float]:
+    """Values smoothed from the mean of the first five on."""
+    level = sum(values[:5]) / len(values[:5])
+    smooth = []
+    for value in values:
+        level = decay * level + (1 - decay) * value
+        smooth.append(level)
+    return smooth
+
+
+if __name__ == "__main__":
+    main()
