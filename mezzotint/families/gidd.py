@@ -3,9 +3,11 @@
 Process   processes/mixture.py (sec. 4, gamma = 1): masks and up to a share p_u of random tokens at once
 Loss      Theorem 2, processes/interpolating.py: w (KL(q_t(. | x_0), q_t(. | x_theta)) + r - log r - 1), where
           w = c_z / q_t(z | x_0), eq. 11, is the bound's; training takes the "dynamic" weights of sec. 4.3, at most 2,
-          or the bound's clipped at 2; t in [1e-4, 1 - 1e-4]
+          or the bound's clipped at 2; t in [1e-4, 1 - 1e-4].  "dynamic" is the code's: it has sigmoid(-t) where the paper
+          has the log signal-to-noise ratio
 Network   softmax over the clean token with no mass on [MASK], told t; nothing is carried over
-Sampler   the plug-in posterior, eq. 9, from all [MASK]; optionally without chances below `min_p`
+Sampler   the plug-in posterior, eq. 9, from all [MASK], optionally without chances below `min_p`; the published one
+          starts one step late and leaves masks at its end.  Self-correction of finished texts: decode/corrected.py
 Bound     its own weights, t in (1e-7, 1 - 1e-7); the published range leaves out 0.01 to 0.06 nats per token if p_u > 0
 Checked   tests/parity/test_gidd.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
@@ -99,10 +101,7 @@ def loss(process: Mixture, weigh: Weights) -> TokenLoss:
 
 
 def dynamic(process: Mixture, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Sec. 4.3 as in the published code: 2 on masks, 1 on wrong tokens, (B / V) exp(sigmoid(-t) / 2) on right ones.
-
-    The paper has the log signal-to-noise ratio where the code has sigmoid(-t).
-    """
+    """Sec. 4.3 as in the published code: 2 on masks, 1 on wrong tokens, (B / V) exp(sigmoid(-t) / 2) on right ones."""
     right = math.exp(process.hybrid.log_b) / process.vocab * (torch.sigmoid(-t.double()) / 2).exp()
     wrong = torch.where(x_t == process.mask_id, 2.0, 1.0).double()
     return torch.where(x_t == x_0, right, wrong)
