@@ -35,7 +35,7 @@ class Attend:
     def dense(self, device: torch.device | str | None = None) -> Tensor | None:
         """Bool[1 or B, 1, queries, keys] for masked attention; None when everything is visible."""
         seen = self.valid[:, None, None, :].to(device) if self.valid is not None else None
-        if self.mask is None:
+        if self.mask is None or (isinstance(self.mask, _BlockCausal) and self.mask.hides_nothing(self.keys)):
             return seen
         zero = torch.zeros((), dtype=torch.long, device=device)
         query = torch.arange(self.queries, device=device)[None, None, :, None]
@@ -178,16 +178,25 @@ def causal(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return query >= key
 
 
+@dataclass(frozen=True, slots=True)
+class _BlockCausal:
+    block: int
+    before: int
+
+    def __call__(self, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query + self.before) // self.block >= key // self.block
+
+    def hides_nothing(self, keys: int) -> bool:
+        """Whether the first query sees the last key, and so every query every key."""
+        return self.before // self.block >= (keys - 1) // self.block
+
+
 def block_causal(block: int, before: int = 0) -> Mask:
     """Each column sees its own block of `block` columns and the blocks before it.
 
     The first query stands behind `before` keys that were read earlier, a whole number of blocks.
     """
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query + before) // block >= key // block
-
-    return mask
+    return _BlockCausal(block, before)
 
 
 def noisy_then_clean(block: int, columns: int) -> Mask:

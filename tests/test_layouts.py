@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mezzotint.errors import CanvasError
-from mezzotint.layouts import Attend, BlockCausal, Full, NoisyThenClean, PrefixFull, causal
+from mezzotint.layouts import Attend, BlockCausal, Full, NoisyThenClean, PrefixFull, block_causal, causal
 
 TOKENS = torch.arange(12)[None]
 
@@ -20,8 +20,14 @@ def test_full_needs_no_mask():
 
 
 def test_one_block_is_full_and_blocks_of_one_are_causal():
-    assert seen(BlockCausal(12)).all()
+    assert BlockCausal(12).arrange(TOKENS, TOKENS).attend.dense() is None
     assert torch.equal(seen(BlockCausal(1)), Attend(12, 12, causal).dense()[0, 0])
+
+
+def test_a_block_behind_whole_blocks_needs_no_mask_and_two_blocks_do():
+    assert Attend(4, 12, block_causal(4, before=8)).dense() is None
+    assert Attend(2, 10, block_causal(4, before=8)).dense() is None
+    assert not Attend(8, 12, block_causal(4, before=4)).dense().all()
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 4, 6, 12])

@@ -217,7 +217,7 @@ def _whole(store: Store, canvas: Canvas, step: Step) -> Read:
 
 def _behind(rows: Tensor, lookback: int) -> Tensor:
     """Where a network that looks back says what it thinks of a column; nothing stands before the first."""
-    return (rows - lookback).clamp_min(0)
+    return (rows - lookback).clamp_min(0) if lookback else rows
 
 
 def _first(chosen: Tensor, count: int) -> Tensor:

@@ -7,6 +7,7 @@ inside a step, so a step can be compiled or captured once.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ GIVEN = -1
 """`born` of a column that no step has written."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Span:
     """`size` columns of every row; rows may be at different places."""
 
@@ -32,6 +33,11 @@ class Span:
 
     def columns(self) -> Tensor:
         """Long[B, W]: the columns themselves."""
+        return self._columns
+
+    @cached_property
+    def _columns(self) -> Tensor:
+        # plan, cache and rule ask in every step of a window
         return self.start[:, None] + torch.arange(self.size, device=self.start.device)
 
 

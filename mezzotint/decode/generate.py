@@ -139,7 +139,7 @@ class Run:
             columns = step.window.columns()
             open = self.canvas.open.gather(-1, columns)
             most = max(1, int(open.sum(-1).amax()))
-            only = (~open).long().argsort(dim=-1, stable=True)[:, :most]
+            only = open.argsort(dim=-1, descending=True, stable=True)[:, :most]
             raw = self.reader(self.canvas, step, only)
             seen = replace(step, window=Places(step.window.start, columns.gather(-1, only)))
             self.canvas = self.decoding.rule(raw, self.canvas, seen, self.canvas.rng)

@@ -26,7 +26,7 @@ Place = Callable[[Canvas, int], list[Span]]
 
 def linear(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
     """Equal shares, the remainder to the first steps (LLaDA, 2502.09992): sums to `total` over k < steps."""
-    return total // steps + (k < total % steps)
+    return (total + (steps - 1 - k)) // steps
 
 
 def floored(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
@@ -182,12 +182,13 @@ class Blocks:
             times = (self.times(min(i, steps), steps) for i in (k, k + 1))
             t, s = (torch.full((len(total), 1), time, device=total.device) for time in times)
             canvas = yield Step(span, budget, k, t, s, live)
-            left = (left - budget).clamp_min(0)
-            if canvas is not None:
-                left = canvas.open.gather(-1, span.columns()).sum(-1)
-                past.append(left.any())
-                if len(past) > self.lag and not past[-1 - self.lag]:
-                    return
+            if canvas is None:
+                left = (left - budget).clamp_min(0)
+                continue
+            left = canvas.open.gather(-1, span.columns()).sum(-1)
+            past.append(left.any())
+            if len(past) > self.lag and not past[-1 - self.lag]:
+                return
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,8 @@ class Top:
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
         order = rank(score, open)
-        return open & ((order < self.n) | (order == 0))
+        least = self.n.clamp_min(1) if isinstance(self.n, Tensor) else max(self.n, 1)
+        return open & (order < least)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class AtMost:
 def rank(score: Tensor, open: Tensor) -> Tensor:
     """Long[B, W]: 0 for the surest open column of a row, 1 for the next, ...; ties go left; closed columns last."""
     # an open column may score -inf, and must still come before the closed ones
-    held = score.clamp_min(torch.finfo(score.dtype).min).masked_fill(~open, -torch.inf)
+    held = torch.where(open, score.clamp_min(torch.finfo(score.dtype).min), -torch.inf)
     best_first = held.argsort(dim=-1, descending=True, stable=True)
     places = torch.arange(held.shape[-1], device=held.device).expand_as(best_first)
     return torch.empty_like(best_first).scatter_(-1, best_first, places)

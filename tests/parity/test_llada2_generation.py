@@ -21,6 +21,7 @@ from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Above, OnTime
 from mezzotint.decode.shapers import TopK
+from mezzotint.denoisers.decoder import EVERYTHING
 
 
 class Added(torch.nn.Module):
@@ -31,7 +32,8 @@ class Added(torch.nn.Module):
         self.network, self.head, self.memory, self.lookback = network, network.head, network.memory, network.lookback
 
     def hidden(self, inputs, t):
-        added = inputs.attend.dense().float()
+        seen = inputs.attend.dense()
+        added = EVERYTHING if seen is None else seen.float()
         return self.network.decoder(inputs.x, inputs.positions, added, None, head=False).hidden
 
 
