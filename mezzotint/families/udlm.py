@@ -7,7 +7,7 @@ Loss      eq. 17, in the form of GIDD's Theorem 2 (processes/interpolating.py `w
 Network   sec. 4: softmax over the clean token, nothing carried over, told t; best is the leave-one-out posterior, which
           does not look at the column's own token
 Sampler   the posterior step, eq. 15: every column may change in every step
-Guidance  sec. 3: D-CFG and D-CBG in decode/guide.py, on `step` here or on MDLM's
+Guidance  sec. 3: D-CFG and D-CBG in decode/guide.py, on `step` here or on MDLM's; trained by objectives/classes.py
 Checked   tests/parity/test_udlm_guidance.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
 
