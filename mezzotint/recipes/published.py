@@ -6,6 +6,7 @@ Where papers give perplexities, the ratio is that of their logarithms.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -17,13 +18,12 @@ class Found:
     value: float
     base: float
     """Of the autoregressive model."""
-    perplexity: bool = False
-    """Perplexities per token; else bits per character."""
+    unit: Literal["bits per character", "nats per token", "perplexity"] = "bits per character"
 
     @property
     def ratio(self) -> float:
         """Bits of the family over bits of the baseline."""
-        if self.perplexity:
+        if self.unit == "perplexity":
             return math.log(self.value) / math.log(self.base)
         return self.value / self.base
 
@@ -36,21 +36,25 @@ _OWT_DUO = "OpenWebText, 2506.10892"
 PUBLISHED: dict[str, tuple[Found, ...]] = {
     "mdlm": (
         Found("text8, as the paper of RDLM lists it", 1.40, 1.23),
-        Found("LM1B, 33 B tokens, 2406.07524", 27.04, 22.32, perplexity=True),
-        Found("LM1B, 327 B tokens, 2406.07524", 23.00, 20.86, perplexity=True),
-        Found(_OWT, 23.21, 17.54, perplexity=True),
+        Found("LM1B, 33 B tokens, 2406.07524", 27.04, 22.32, "perplexity"),
+        Found("LM1B, 327 B tokens, 2406.07524", 23.00, 20.86, "perplexity"),
+        Found(_OWT, 23.21, 17.54, "perplexity"),
     ),
     "bd3lm": (
-        Found(f"{_OWT_BLOCKS}, blocks of 16", 22.27, 17.54, perplexity=True),
-        Found(f"{_OWT_BLOCKS}, blocks of 8", 21.68, 17.54, perplexity=True),
-        Found(f"{_OWT_BLOCKS}, blocks of 4", 20.73, 17.54, perplexity=True),
+        Found(f"{_OWT_BLOCKS}, blocks of 16", 22.27, 17.54, "perplexity"),
+        Found(f"{_OWT_BLOCKS}, blocks of 8", 21.68, 17.54, "perplexity"),
+        Found(f"{_OWT_BLOCKS}, blocks of 4", 20.73, 17.54, "perplexity"),
     ),
     "d3pm-absorbing": (Found("text8, 2107.03006, 1,000 steps", 1.45, 1.23),),
     "d3pm-uniform": (Found("text8, 2107.03006, 1,000 steps", 1.61, 1.23),),
-    "sedd-absorbing": (Found(_TEXT8, 1.39, 1.23), Found(_OWT, 24.10, 17.54, perplexity=True)),
-    "sedd-uniform": (Found(_TEXT8, 1.47, 1.23), Found(_OWT_DUO, 29.7, 17.5, perplexity=True)),
-    "udlm": (Found(_OWT_DUO, 27.4, 17.5, perplexity=True),),
-    "duo": (Found(_OWT_DUO, 25.2, 17.5, perplexity=True),),
+    "sedd-absorbing": (Found(_TEXT8, 1.39, 1.23), Found(_OWT, 24.10, 17.54, "perplexity")),
+    "sedd-uniform": (Found(_TEXT8, 1.47, 1.23), Found(_OWT_DUO, 29.7, 17.5, "perplexity")),
+    "udlm": (Found(_OWT_DUO, 27.4, 17.5, "perplexity"),),
+    "duo": (Found(_OWT_DUO, 25.2, 17.5, "perplexity"),),
+    "diffusion-lm": (
+        Found("E2E, 2205.14217", 2.28, 1.77, "nats per token"),
+        Found("ROCStories, 2205.14217", 3.88, 3.05, "nats per token"),
+    ),
 }
 """By the league's names; families that are missing have no pair with a baseline of their own."""
 
@@ -60,8 +64,7 @@ def table() -> str:
     rows = ["| family | on | family's figure | AR's figure | ratio of bits |", "|---|---|---|---|---|"]
     for name, found in PUBLISHED.items():
         for pair in found:
-            unit = "perplexity" if pair.perplexity else "bits per character"
-            rows.append(f"| {name} | {pair.where} | {pair.value:g} {unit} | {pair.base:g} | {pair.ratio:.2f} |")
+            rows.append(f"| {name} | {pair.where} | {pair.value:g} {pair.unit} | {pair.base:g} | {pair.ratio:.2f} |")
     return "\n".join(rows) + "\n"
 
 
