@@ -22,8 +22,13 @@ TOKENS = 32
 """New tokens where none are asked for and the prompt has no hole."""
 
 
-def folder_of(model: str) -> Path | None:
-    """Where the model of such a run, or an exported one, lies; None if `model` names something else."""
+def folder_of(model: str, family: str | None = None) -> Path | None:
+    """Where the model of such a run, or an exported one, lies; None if `model` names something else, or has a family.
+
+    Runs say themselves what they are.
+    """
+    if family is not None:
+        return None
     from mezzotint.denoisers.variants import LLAMA_SHAPED
 
     for folder in (Path(model) / "export", Path(model)):

@@ -56,7 +56,7 @@ def generate(
     from mezzotint.cli import adapted, published
 
     for kind in (adapted, published):
-        if (folder := kind.folder_of(settings.model)) is not None:
+        if (folder := kind.folder_of(settings.model, settings.family)) is not None:
             kind.write(folder, text, settings, as_json=as_json, live=live)
             return
     messages: list[dict[str, str]] | str = text

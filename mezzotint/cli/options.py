@@ -96,6 +96,22 @@ class Settings:
             rich_help_panel=_DIFFUSION,
         ),
     ] = None
+    family: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What a published model of a generic type was turned into, such as idlm or diffullama.",
+            rich_help_panel=_DIFFUSION,
+        ),
+    ] = None
+    verifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A causal model of the same vocabulary whose text is written, for --preset judged.",
+            rich_help_panel=_DIFFUSION,
+        ),
+    ] = None
     correct: Annotated[
         bool | None,
         typer.Option(
@@ -173,6 +189,10 @@ class Settings:
         given = [name for name in DIFFUSION if getattr(self, name) is not None]
         if self.preset is not None:
             raise ConfigError(f"--preset is for published diffusion models: {self.model} has --rule and --level")
+        if self.family is not None:
+            raise ConfigError(f"--family is for published diffusion models in folders: {self.model} is none")
+        if self.verifier is not None:
+            raise ConfigError(f"--verifier is for published diffusion models: {self.model} checks its own drafts")
         if given and self.mode != "diffusion":
             raise ConfigError(f"--{given[0]} belongs to --mode diffusion: leave it out of --mode {self.mode}")
         if self.block is not None and self.block < 1:

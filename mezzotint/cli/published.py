@@ -29,15 +29,21 @@ USUAL = {
     "diffcoder": "diffcoder",
     "open_dcoder": "dream-ref",
     "diffusion_gemma": "dgemma",
+    "idlm": "idlm",
 }
 """The preset that a family's authors decode with, by family; others take `eb`."""
 
 
-def folder_of(model: str) -> Path | None:
-    """The folder of a published diffusion model; None if `model` is something else, such as a causal model."""
+def folder_of(model: str, family: str | None = None) -> Path | None:
+    """The folder of a published diffusion model; None if `model` is something else, such as a causal model.
+
+    A `family` that the user names makes it one.
+    """
     path = Path(model)
     if not (path / "config.json").is_file():
         return None
+    if family is not None:
+        return path
     from mezzotint.denoisers.known import family_of
 
     try:
@@ -50,11 +56,13 @@ def folder_of(model: str) -> Path | None:
 
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Answer a prompt as the model's authors decode, or by another preset."""
+    from mezzotint.denoisers.facts import Overrides
     from mezzotint.denoisers.published import open_published
     from mezzotint.engine.published import begin
 
     begun = time.perf_counter()
-    published = open_published(folder)
+    published = open_published(folder, given=Overrides(family=settings.family))
+    verifier = None if settings.verifier is None else open_published(settings.verifier)
     tokenizer = _tokenizer(published)
     ids = _ids(tokenizer, prompt, settings)
     how, name = _way(published, settings)
@@ -63,7 +71,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
             f"the prompt has {len(ids)} tokens and {settings.most_tokens} more are asked for: {published.name} "
             f"reads at most {published.context}"
         )
-    run = begin(published, [ids], settings.most_tokens, how, [settings.seed])
+    run = begin(published, [ids], settings.most_tokens, how, [settings.seed], verifier)
     loaded = time.perf_counter()
     last(
         iter(run),

@@ -13,6 +13,7 @@ from mezzotint.decode.canvases import Renoising
 from mezzotint.decode.daedal import Daedal
 from mezzotint.decode.foresee import Foreseeing
 from mezzotint.decode.generate import Model, Written
+from mezzotint.decode.judged import Introspective, Judged
 from mezzotint.decode.presets import PRESETS
 from mezzotint.errors import ConfigError
 
@@ -48,6 +49,8 @@ WAYS: dict[str, Way | Renoising] = {
     **PRESETS,
     "daedal": Daedal(),
     "freedave": Foreseeing(),
+    "judged": Judged(),
+    "idlm": Introspective(),
     "dgemma": Renoising(),
 }
 """By name."""

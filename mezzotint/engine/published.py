@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from mezzotint.decode.canvases import CanvasModel, Renoising
 from mezzotint.decode.generate import Model, Written
+from mezzotint.decode.judged import may_judge
 from mezzotint.decode.ways import Running, Way, way
 from mezzotint.denoisers.gemma import DiffusionGemma
 from mezzotint.denoisers.published import Aligned, Published
@@ -67,19 +69,31 @@ def begin(
     length: int,
     how: Way | Renoising,
     seeds: Sequence[int] | None = None,
+    verifier: Published | None = None,
 ) -> Running:
     """A generation that continues every prompt by at most `length` tokens; iterating it writes.
 
+    Args:
+        published: the model.
+        prompts: ids of every text.
+        length: tokens to write.
+        how: a preset; `named` finds it by its name.
+        seeds: one for every prompt; their numbers if not given.
+        verifier: a causal model of the same vocabulary, for the presets that ask for one.
+
     Raises:
         CapacityError: prompt and answer together are longer than the network was made for.
-        ConfigError: a preset that does not fit the model.
+        ConfigError: a preset or a verifier that does not fit the model.
     """
     longest = max(map(len, prompts), default=0) + length
     if longest > published.context:
         raise CapacityError(f"cannot write to {longest} tokens: {published.name} reads at most {published.context}")
     if isinstance(how, Renoising):
         return how.begin(canvas_model_of(published), prompts, length, seeds)
-    return how.begin(model_of(published), prompts, length, seeds)
+    model = model_of(published)
+    if verifier is not None:
+        model = replace(model, verifier=_checked(verifier, published, model, longest))
+    return how.begin(model, prompts, length, seeds)
 
 
 def write(
@@ -88,12 +102,36 @@ def write(
     length: int,
     how: Way | Renoising,
     seeds: Sequence[int] | None = None,
+    verifier: Published | None = None,
 ) -> Written:
-    """Continue every prompt by at most `length` tokens; raises as `begin` does."""
-    running = begin(published, prompts, length, how, seeds)
+    """Continue every prompt by at most `length` tokens; arguments and errors are those of `begin`."""
+    running = begin(published, prompts, length, how, seeds, verifier)
     for _ in running:
         pass
     return running.result()
+
+
+def _checked(verifier: Published, published: Published, model: Model, longest: int) -> Aligned:
+    """The verifier's network."""
+    network = verifier.network
+    if not isinstance(network, Aligned) or not may_judge(network, verifier.attention):
+        raise ConfigError(f"{verifier.name} cannot check drafts: only a causal model can")
+    words = [_words(each) for each in (verifier, published)]
+    if (model.tokens or model.vocab) > verifier.vocab or (None not in words and words[0] != words[1]):
+        raise ConfigError(f"{verifier.name} cannot check drafts of {published.name}: it has another vocabulary")
+    if longest > verifier.context:
+        raise CapacityError(f"cannot write to {longest} tokens: {verifier.name} reads at most {verifier.context}")
+    return network
+
+
+def _words(published: Published) -> object:
+    """The ordinary entries of the vocabulary; added ones may differ between a model and the one it came from."""
+    if published.tokenizer is None:
+        return None
+    document = json.loads(published.tokenizer.json)
+    added = {row["content"] for row in document.get("added_tokens", [])}
+    vocab = document.get("model", {}).get("vocab") or {}
+    return vocab if isinstance(vocab, list) else {word: at for word, at in vocab.items() if word not in added}
 
 
 def _ids(published: Published) -> int:

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
+import tiny_folders
+from tiny_folders import STOP
+
+NEW = ("--max-new-tokens", "12")
 GOLDEN = Path(__file__).parents[1] / "golden" / "llada_dense"
 
 
@@ -86,3 +91,23 @@ def test_a_setting_that_a_preset_does_not_have_is_refused(folder):
     made = mezzotint("generate", "hello", "--model", str(folder), "--preset", "daedal", "--steps", "4")
     assert made.returncode == 2
     assert "preset daedal has no steps" in made.stderr
+
+
+def test_a_causal_network_that_checks_its_own_drafts(tmp_path):
+    config = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "mask_token_id": 63, "eos_token_id": STOP}
+    path = tiny_folders.folder(tmp_path / "idlm", config, normed=True)
+    alone = mezzotint("generate", "word7 word8", "--model", str(path), "--family", "idlm", "--json", *NEW)
+    assert alone.returncode == 0, alone.stderr
+    numbers = json.loads(alone.stdout)
+    assert numbers["mode"] == "idlm"
+    assert numbers["forwards"] <= 12
+    other = tiny_folders.folder(tmp_path / "causal", config, seed=3, normed=True)
+    judged = mezzotint(
+        *("generate", "word7 word8", "--model", str(path), "--family", "idlm", "--preset", "judged"),
+        *("--verifier", str(other), "--json", *NEW),
+    )
+    assert judged.returncode == 0, judged.stderr
+    assert json.loads(judged.stdout)["text"] != numbers["text"]
+    unjudged = mezzotint("generate", "hello", "--model", str(path), "--family", "idlm", "--preset", "judged", *NEW)
+    assert unjudged.returncode == 2
+    assert "--verifier FOLDER" in unjudged.stderr

@@ -1,0 +1,170 @@
+"""Folders in the shapes of released models: what they are told to be, and what they write by their own presets."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
+from tiny_folders import LAYERS, STOP, VOCAB, folder
+
+from mezzotint.cli.published import USUAL
+from mezzotint.decode.canvases import Renoising
+from mezzotint.decode.ways import WAYS, tuned
+from mezzotint.denoisers.facts import Overrides
+from mezzotint.denoisers.published import open_published
+from mezzotint.engine.published import begin, named, write
+from mezzotint.errors import CapacityError, CheckpointError, ConfigError
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MASK = VOCAB - 1
+IDLM = {"model_type": "sdar", "architectures": ["SDARForCausalLM"], "mask_token_id": MASK, "eos_token_id": STOP}
+SHAPES = {
+    # configuration, biases, norms of heads, what the user says, block, shift
+    "idlm": (IDLM, False, True, {"family": "idlm"}, None, True),
+    "open_dcoder": (
+        {"model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "eos_token_id": STOP},
+        True,
+        False,
+        {"family": "open_dcoder", "mask_id": MASK},
+        None,
+        True,
+    ),
+    "diffcoder": (
+        {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "eos_token_id": STOP},
+        False,
+        False,
+        {"family": "diffcoder"},
+        4,
+        False,
+    ),
+    "fast_dllm": (
+        {"model_type": "Fast_dLLM_Qwen", "bd_size": 16, "mask_token_id": MASK, "eos_token_id": STOP},
+        True,
+        False,
+        {},
+        16,
+        True,
+    ),
+}
+
+
+def made(tmp_path, name):
+    config, biased, normed, given, *_ = SHAPES[name]
+    path = folder(tmp_path / name, config, biased=biased, normed=normed)
+    return path, open_published(path, given=Overrides(**given))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_it_opens_as_what_it_is(tmp_path, name):
+    path, published = made(tmp_path, name)
+    *_, block, shift = SHAPES[name]
+    assert (published.family, published.block, published.shift) == (name, block, shift)
+    assert published.mask_id == (5 if name == "diffcoder" else MASK)
+    assert published.stop_ids[0] == STOP
+    assert published.network.lookback == int(shift)
+    stored = sum(x.numel() for x in load_file(path / "model.safetensors").values())
+    assert sum(p.numel() for p in published.network.parameters()) == stored
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_its_usual_preset_writes(tmp_path, name):
+    _, published = made(tmp_path, name)
+    how = named(published, USUAL[name])
+    texts = [write(published, [[7, 8, 9], [10]], 20, how, [1, 2]) for _ in range(2)]
+    assert texts[0].texts == texts[1].texts
+    assert all(0 < len(text) <= 20 and MASK not in text for text in texts[0].texts)
+    assert texts[0].texts[1] == write(published, [[10]], 20, how, [2]).texts[0]
+    assert all(kept.tolist() == [7, 8, 9] for kept in [texts[0].canvas.tokens[0][texts[0].canvas.fixed[0]]])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_tensor_too_few_or_too_many_is_named(tmp_path, name):
+    path, _ = made(tmp_path, name)
+    given = SHAPES[name][3]
+    whole = load_file(path / "model.safetensors")
+    lost = f"model.layers.{LAYERS - 1}.mlp.up_proj.weight"
+    for changed, key in (
+        ({k: v for k, v in whole.items() if k != lost}, lost),
+        (whole | {"model.layers.0.more.weight": torch.ones(2)}, "model.layers.0.more.weight"),
+    ):
+        save_file(changed, path / "model.safetensors")
+        with pytest.raises(CheckpointError, match=key.replace(".", r"\.")):
+            open_published(path, given=Overrides(**given))
+
+
+@pytest.fixture
+def causal(tmp_path):
+    """A causal model with the same words."""
+    config = {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "eos_token_id": STOP}
+    return open_published(folder(tmp_path / "causal", config, seed=7, normed=True))
+
+
+def greedy(published, prompt, length):
+    text = list(prompt)
+    for _ in range(length):
+        raw = published.network.raw(torch.tensor([text]))[0, -1]
+        text.append(int(raw.argmax()))
+        if text[-1] in published.stop_ids:
+            return text[len(prompt) : -1]
+    return text[len(prompt) :]
+
+
+@torch.no_grad()
+def test_a_causal_model_has_the_last_word_over_a_masked_one(tmp_path, causal):
+    _, published = made(tmp_path, "open_dcoder")
+    texts = write(published, [[7, 8, 9], [10]], 20, named(published, "judged"), verifier=causal).texts
+    assert texts == [greedy(causal, prompt, 20) for prompt in ([7, 8, 9], [10])]
+
+
+@torch.no_grad()
+def test_idlm_writes_what_its_own_causal_pass_writes(tmp_path):
+    _, published = made(tmp_path, "idlm")
+    written = write(published, [[7, 8, 9]], 20, named(published, "idlm"))
+    expected, text = [], [7, 8, 9]
+    while len(expected) < 20:
+        logits = published.network.raw(torch.tensor([text]))[0, -1]
+        logits[MASK] = -torch.inf
+        text.append(int(logits.argmax()))
+        if text[-1] in published.stop_ids:
+            break
+        expected.append(text[-1])
+    assert written.texts == [expected]
+    assert written.passes <= 20
+
+
+def test_verifiers_that_cannot_check_are_refused(tmp_path, causal):
+    _, published = made(tmp_path, "open_dcoder")
+    how = named(published, "judged")
+    with pytest.raises(ConfigError, match="only a causal model can"):
+        begin(published, [[7]], 4, how, verifier=published)
+    other = folder(tmp_path / "other", {"model_type": "qwen3"}, normed=True)
+    words = (other / "tokenizer.json").read_text()
+    (other / "tokenizer.json").write_text(words.replace("word7", "wort7"))
+    with pytest.raises(ConfigError, match="another vocabulary"):
+        begin(published, [[7]], 4, how, verifier=open_published(other))
+    with pytest.raises(CapacityError, match="reads at most 256"):
+        begin(published, [[7]], 400, how, verifier=causal)
+
+
+def test_canvases_take_the_checkpoints_own_numbers():
+    published = open_published(GOLDEN / "diffusion_gemma_moe")
+    how = named(published, "dgemma")
+    stored = json.loads((GOLDEN / "diffusion_gemma_moe" / "generation_config.json").read_text())
+    assert how == Renoising(steps=stored["max_denoising_steps"], bound=2.0, calm=1e-9)
+    texts = [write(published, [[5, 6, 7], [8]], 20, how, [seed, seed]).texts for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    assert all(len(text) <= 20 for text in texts[0])
+    one = write(published, [[5, 6, 7]], 9, tuned(how, "dgemma", temperature=0.5, steps=1))
+    assert one.passes == -(-9 // published.block)
+
+
+def test_presets_for_masks_and_for_noise_are_kept_apart(tmp_path):
+    _, masked = made(tmp_path, "open_dcoder")
+    with pytest.raises(ConfigError, match="does not write canvases from uniform noise"):
+        begin(masked, [[7]], 4, WAYS["dgemma"])
+    with pytest.raises(ConfigError, match="has no mask token"):
+        begin(open_published(GOLDEN / "diffusion_gemma_moe"), [[7]], 4, WAYS["eb"])
