@@ -38,7 +38,7 @@ class Duo:
     kind: Literal["duo"] = "duo"
     schedule: Schedule = Linear()
     curriculum: int = Field(default=0, ge=0)
-    """Training steps on the Gaussian twin; 0 needs no network that reads weights over tokens."""
+    """Batches on the Gaussian twin, counted as they are read; 0 needs no network that reads weights over tokens."""
     tau: float = Field(default=1e-3, gt=0)
     """Temperature of the twin's softmax."""
     gamma: tuple[float, float] = (-3.5, -1.75)

@@ -7,6 +7,7 @@ Network   log scores s_y = log p_t(y) / p_t(x_t), told t; sec. 3.2 and App. C.2:
           scale and an error at the noise end counts up to 1 / eps times (`scaled=false`).  A network that
           answers p(x_0) instead: `Ratios`, where s_y = log x_0 + log(alpha / (1 - alpha)) on masks is MDLM's loss
 Loss      eq. 5, denoising score entropy with exact weights, times sigma'(t), t in [1e-3, 1]; not zero at the optimum
+Schedule  "linear" is the code's log-linear one; "geometric" has low=1e-4 there, 1e-5 in the paper, and high=20 in both
 Sampler   decode/backwards.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is analytic to
           alpha = 1 without [MASK]
 Bound     the loss over all t; with exact scores it is -log p (up to the survival left at t = 1)
