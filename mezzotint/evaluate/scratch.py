@@ -100,7 +100,7 @@ class Scratch:
             fresh.replace(folder / "model.safetensors")
         except (OSError, SafetensorError) as error:
             fresh.unlink(missing_ok=True)
-            raise CheckpointError(f"cannot write the model to {folder}: {error}; train it with --resume") from None
+            raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
 
     @torch.no_grad()
     def decode(self, canvas: Canvas, steps: int) -> Iterator[Canvas]:
