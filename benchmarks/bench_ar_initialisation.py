@@ -1,8 +1,8 @@
-"""What three ways of turning SmolLM2-135M into a diffusion model reach, and what the un-adapted model reaches.
+"""What several ways of turning SmolLM2-135M into a diffusion model reach, and what the un-adapted model reaches.
 
-    OMP_NUM_THREADS=1 python benchmarks/bench_ar_initialisation.py RUN RUN RUN [--base] [--windows 32] [--name cpu]
+    OMP_NUM_THREADS=1 python benchmarks/bench_ar_initialisation.py RUN RUN RUN [--base] [--windows 64] [--name cpu]
 
-RUN is the folder of a finished `mezzotint train smollm2-dream`, `smollm2-diffullama` or `smollm2-sdar`.  Loss and
+RUN is the folder of a finished `mezzotint train smollm2-dream` or another recipe of its kind.  Loss and
 infilling accuracy along training are taken from its metrics.jsonl.  Then the exported model and, with --base or once
 runs are given, the un-adapted one are asked for missing tokens of the corpus' test part, which neither training nor the
 evaluations along it have seen: the same windows, the same holes, one pass per block.  The un-adapted model is read
@@ -37,16 +37,16 @@ from mezzotint.recipes.adaptation import Adaptation, held_out, model_of
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
 READINGS = {"causally": (Causal(), 1, 1), "full": (Full(), 1, None), "blocks": (BlockCausal(4), 0, 4)}
 """Of the un-adapted model: who sees whom, columns looked back, columns per block."""
-COLOURS = {"diffullama": "#0f766e", "dream": "#c2410c", "sdar": "#4338ca"}
+COLOURS = {"diffullama": "#0f766e", "dream": "#c2410c", "sdar": "#4338ca", "fast_dllm": "#a16207"}
 GREY, INK = "#a8a29e", "#292524"
 
 
 def main() -> None:
     """Measure what the record lacks, write it and draw it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("runs", nargs="*", type=Path)
     parser.add_argument("--base", action="store_true", help="measure the un-adapted model too, by the default corpus")
-    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--windows", type=int, default=64)
     parser.add_argument("--data", default="subwords", help="the corpus, where no run says it")
     parser.add_argument("--name", default="cpu", help="part of the record's name")
     parser.add_argument("--plot", type=Path, default=IMAGE)
@@ -67,7 +67,7 @@ def main() -> None:
         measure(record, kind, out, recipe, windows, run)
     write_json(out, record)
     print(table(record))
-    if len(record["runs"]) == len(COLOURS):
+    if record["runs"]:
         draw(record, given.plot)
 
 
@@ -154,8 +154,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
     names = [key for key, value in record["found"]["un-adapted, full"].items() if isinstance(value, dict)]
     figure = Figure(figsize=(4 * (1 + len(names)), 3.6), layout="constrained", facecolor="white")
     loss, *panels = figure.subplots(1, 1 + len(names))
-    for kind, colour in COLOURS.items():
-        facts = record["runs"][kind]
+    for kind, facts in record["runs"].items():
+        colour = COLOURS[kind]
         steps = [step * facts["tokens_per_step"] for step, _ in facts["loss"]]
         smooth = averaged([value for _, value in facts["loss"]])
         loss.plot(steps, [value / smooth[0] for value in smooth], color=colour, label=kind)

@@ -57,11 +57,11 @@ class Adaptation:
     """The control token that becomes the mask; empty takes the tokenizer's own, else a row that no token has."""
     length: int = Field(default=64, gt=3)
     """Tokens per window; documents are packed one after the other and windows begin anywhere."""
-    rows: int = Field(default=4, gt=0)
+    rows: int = Field(default=2, gt=0)
     """Windows per micro-batch."""
     characters: int = Field(default=4_000_000, gt=0)
     """Of the text at most, read and tokenised when the run begins."""
-    windows: int = Field(default=24, gt=1)
+    windows: int = Field(default=16, gt=1)
     """Held-out windows of an evaluation."""
     shares: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = (0.15, 0.5)
     """Shares of their tokens that are taken out and asked for."""
@@ -170,15 +170,15 @@ def held_out(ids: np.ndarray, length: int, windows: int) -> Tensor:
 
 
 def adapting(family: Turned) -> Adaptation:
-    """A short run of one CPU core; more text and steps are what it lacks."""
-    optim = Optim(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.0, shape=WSD(warmup=0.1, decay=0.4))
-    train = Train(steps=160, optim=optim, log_every=5, eval_every=40, eval_first=True, save_minutes=5.0, keep=1)
+    """Five minutes of one idle CPU core: enough to see it work; more text and steps are what it lacks."""
+    optim = Optim(lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.0, shape=WSD(warmup=0.1, decay=0.4))
+    train = Train(steps=180, optim=optim, log_every=2, eval_every=40, eval_first=True, save_minutes=5.0, keep=1)
     return Adaptation(family=family, lora=LoRA(), train=train)
 
 
 def diffullama() -> Adaptation:
-    """Attention from causal to full over the first half of the run, 1 / t as weight."""
-    return adapting(DiffuLLaMA(anneal=80))
+    """Attention from causal to full over the first quarter of the run, 1 / t as weight."""
+    return adapting(DiffuLLaMA(anneal=40))
 
 
 def dream() -> Adaptation:
