@@ -31,16 +31,19 @@ class Session:
             if old != new:
                 break
             shared += 1
+        waiting: list[Floats] = []
         if self.drafter is not None:
-            # the drafter's row of a token also holds the next token, which may be another one now
-            shared = max(0, min(shared - 1, self.drafter.length()))
-            self.drafter.truncate(shared)
+            if (drafted := self.drafter.length()) < shared:
+                waiting = [np.concatenate(self._taps)[: shared - drafted]]  # what it has not read yet
+            else:
+                # the drafter's row of a token also holds the next token, which may be another one now
+                shared = max(0, shared - 1)
+                self.drafter.truncate(shared)
         self.network.truncate(shared)
         # where reading breaks off, what was read must not pass for the text before it
-        self.tokens = list(prompt[:shared])
+        self.tokens, self._taps = list(prompt[:shared]), waiting
         hidden, taps = prefill(self.network, prompt[shared:], self._tapped)
-        self.tokens = list(prompt)
-        self._taps = [taps]
+        self.tokens, self._taps = list(prompt), [*waiting, taps]
         return self.network.logits(hidden[-1:])[0]
 
     def draft(self, anchor: int, block: int) -> tuple[Floats, Floats]:
