@@ -12,7 +12,7 @@ constexpr int kPanel = 24;   // output channels side by side: with 4 rows, twelv
 constexpr int kRows = 4;     // rows multiplied together
 constexpr int kDeep = 256;   // inputs of a panel that stay in the first cache while all rows pass
 constexpr int kBand = 192;   // rows that stay in the second cache while all panels pass
-constexpr int kQueries = 64; // queries whose scores are held together
+constexpr int kQueries = 64;  // queries whose scores are held together
 
 struct Matrix {
   int n = 0, k = 0;
@@ -29,10 +29,10 @@ inline void lay_out(const float* w, int n, int k, size_t stride, float* out) {
       for (int c = 0; c < kPanel; ++c) out[c] = j + c < n ? w[size_t(j + c) * stride + i] : 0.0f;
 }
 
-// out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels.
+// out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels; asks for what lies `ahead`.
 template <int M, int C>
 inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, const float* start, size_t ss, float* out,
-                 size_t os) {
+                 size_t os, const char* ahead) {
   __m256 sum[M][C];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -41,13 +41,17 @@ inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, co
   for (int i = 0; i < k; ++i, b += bs) {
     __m256 v[C];
 #pragma GCC unroll 3
-    for (int c = 0; c < C; ++c) v[c] = _mm256_loadu_ps(b + 8 * c);
+    for (int c = 0; c < C; ++c) {
+      v[c] = _mm256_loadu_ps(b + 8 * c);
+      asm("" : "+x"(v[c]));  // or the compiler loads it again for every row
+    }
 #pragma GCC unroll 4
     for (int m = 0; m < M; ++m) {
       const __m256 a = _mm256_broadcast_ss(x + m * xs + i);
 #pragma GCC unroll 3
       for (int c = 0; c < C; ++c) sum[m][c] = _mm256_fmadd_ps(a, v[c], sum[m][c]);
     }
+    if ((i & 3) == 0) _mm_prefetch(ahead + 16 * i, _MM_HINT_T1);
   }
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -62,9 +66,11 @@ struct Operand {
 
 template <int C>
 inline void strip(Operand x, int rows, Operand b, int k, Operand start, float* out, size_t os) {
+  const char* ahead = reinterpret_cast<const char*>(b.at + size_t(k) * b.stride);  // the next panel, a piece per tile
   const auto go = [&]<int M>(int m) {
     tile<M, C>(x.at + m * x.stride, x.stride, b.at, b.stride, k, start.at ? start.at + m * start.stride : nullptr,
-               start.stride, out + m * os, os);
+               start.stride, out + m * os, os, ahead);
+    ahead += 16 * k;
   };
   int m = 0;
   for (; m + kRows <= rows; m += kRows) go.template operator()<kRows>(m);
