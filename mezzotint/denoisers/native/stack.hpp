@@ -56,7 +56,6 @@ class Stack {
         rotate_[size_t(p) * s.head_dim + i] = float(std::cos(angle));
         rotate_[size_t(p) * s.head_dim + s.head_dim / 2 + i] = float(std::sin(angle));
       }
-    counters_ = std::vector<Counter>(size_t(s.layers) * 4);
   }
   ~Stack() {
     for (void* p : {(void*)keys_, (void*)values_, (void*)new_keys_, (void*)new_values_, (void*)x_, (void*)qkv_, (void*)mixed_, (void*)rotate_})
@@ -71,6 +70,8 @@ class Stack {
   void truncate(int lane, int length) { length_[lane] = length; }
 
   void run(Pool& pool, const Call& call) {
+    const size_t shares = size_t(s_.layers) * 4 * pool.size();
+    if (counters_.size() != shares) counters_ = std::vector<Counter>(shares);
     for (auto& c : counters_) c.next.store(0, std::memory_order_relaxed);
     pool.run([&](int thread) { body(pool, thread, call); });
   }
@@ -105,10 +106,14 @@ class Stack {
   uint16_t* new_key(int l, int h) { return new_keys_ + (size_t(l) * s_.kv_heads + h) * kMaxRows * s_.head_dim; }
   uint16_t* new_value(int l, int h) { return new_values_ + (size_t(l) * s_.kv_heads + h) * kMaxRows * s_.head_dim; }
 
-  // Parts of a phase are handed out one by one, so a thread that the system holds back delays nobody for long.
+  // Every thread goes through a share of the parts of its own, in order, as memory is fastest in order; then it takes what
+  // is left of others' shares, so a thread that the system holds back delays nobody for long.
   template <class Work>
-  void share(Counter& c, int parts, Work work) {
-    for (int i; (i = c.next.fetch_add(1, std::memory_order_relaxed)) < parts;) work(i);
+  void share(Counter* c, int thread, int threads, int parts, Work work) {
+    for (int i = 0; i < threads; ++i) {
+      const int of = (thread + i) % threads, first = parts * of / threads, count = parts * (of + 1) / threads - first;
+      for (int part; (part = c[of].next.fetch_add(1, std::memory_order_relaxed)) < count;) work(first + part);
+    }
   }
 
   void body(Pool& pool, int thread, const Call& call) {
@@ -120,8 +125,8 @@ class Stack {
         quantise_row(in_, kind, m, scratch.data());
       }
     };
-    auto add_product = [&](Counter& c, const Linear& w, const Quantised& from) {
-      share(c, w.n / 32, [&](int part) {
+    auto add_product = [&](Counter* c, const Linear& w, const Quantised& from) {
+      share(c, thread, threads, w.n / 32, [&](int part) {
         for (int g = 4 * part; g < 4 * part + 4; ++g)
           multiply_group(w, g, from, M, [&](int m, __m256 y) {
             float* to = x_ + size_t(m) * d + g * kLanes;
@@ -131,10 +136,10 @@ class Stack {
     };
     for (int l = 0; l < s_.layers; ++l) {
       const Layer& w = layers_[l];
-      Counter* c = &counters_[size_t(l) * 4];
+      Counter* c = &counters_[size_t(l) * 4 * threads];
       norm_rows(w.attention_norm, w.qkv->kind);
       pool.barrier();
-      share(c[0], w.qkv->n / 32, [&](int part) {
+      share(c, thread, threads, w.qkv->n / 32, [&](int part) {
         for (int g = 4 * part; g < 4 * part + 4; ++g)
           multiply_group(*w.qkv, g, in_, M, [&](int m, __m256 y) { _mm256_storeu_ps(qkv_ + size_t(m) * qkv_width_ + g * kLanes, y); });
       });
@@ -145,13 +150,13 @@ class Stack {
       pool.barrier();
       for (int m = thread; m < M; m += threads) quantise_row(mix_, w.out->kind, m, mixed_ + size_t(m) * s_.heads * s_.head_dim);
       pool.barrier();
-      add_product(c[1], *w.out, mix_);
+      add_product(c + threads, *w.out, mix_);
       pool.barrier();
       norm_rows(w.mlp_norm, w.gate_up->kind);
       pool.barrier();
-      share(c[2], s_.hidden / kBlock, [&](int part) { gated_block(*w.gate_up, w.down->kind, part, M); });
+      share(c + 2 * threads, thread, threads, s_.hidden / kBlock, [&](int part) { gated_block(*w.gate_up, w.down->kind, part, M); });
       pool.barrier();
-      add_product(c[3], *w.down, mid_);
+      add_product(c + 3 * threads, *w.down, mid_);
       pool.barrier();
       for (int t = 0; t < call.taps; ++t)
         if (call.tap_after[t] == l + 1)
