@@ -41,6 +41,7 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
+from mezzotint.train.loop import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
 
@@ -101,6 +102,8 @@ class Small:
         else:
             family = shape.family.build(corpus.vocabulary.vocab, corpus.vocabulary.mask_id)
             model = Scratch(replace(shape, encoder=start.network.shape), corpus.vocabulary, start.network, family)
+        # the trainer moves the network, and its objective reads tables of the process
+        model.family.process.to(pick_device(self.train.device))
         judge = _Judge(self, model, corpus)
         data = Windows(corpus.train.ids, self.length, self.rows)
         # an encoder is known by its vocabulary
@@ -165,7 +168,11 @@ class _Judge:
         """Texts of one window's length, from nothing."""
         if not self.recipe.samples:
             return []
-        model = replace(self.model, network=network)
+        # canvases are laid out on the CPU, wherever the network is being trained
+        with torch.random.fork_rng(devices=[]):
+            model = Scratch.fresh(self.model.shape, self.model.vocabulary)
+        model.network.load_state_dict(network.state_dict())
+        model.network.eval()
         *_, canvas = model.decode(model.blank(self.recipe.samples), self.recipe.sample_steps)
         return model.texts(canvas)
 

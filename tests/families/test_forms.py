@@ -3,13 +3,15 @@
 import pytest
 import torch
 
+from mezzotint.batch import Batch
 from mezzotint.data.characters import Characters
 from mezzotint.decode.canvas import Span, Step
 from mezzotint.decode.plan import Blocks, multiples
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.evaluate.scratch import Scratch, Shape, form_of
+from mezzotint.evaluate.scratch import Scratch, Shape, form_of, objective_of
 from mezzotint.families import AR, BD3LM, MDLM, SED, UDLM, DiffusionBERT, DiffusionLM, Duo, EditFlow, FlexMDM
 from mezzotint.families.forms import whole
+from mezzotint.rng import Rng
 
 CHARACTERS = Characters.of("the cat sat on a mat")
 FAMILIES = [
@@ -59,6 +61,18 @@ def test_samples_keep_no_gradients(family):
         assert not canvas.score.requires_grad
         assert canvas.latent is None or not canvas.latent.requires_grad
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.kind != "sed"], ids=lambda family: family.kind)
+def test_losses_are_where_the_network_and_the_process_are(family):
+    # the meta device refuses to mix with the CPU, as an accelerator does; SED's rows of chance cannot be counted there
+    model = fresh(family)
+    model.network.to("meta"), model.family.process.to("meta")
+    tokens = torch.zeros(2, 16, dtype=torch.long, device="meta")
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    for objective in (model.family.objective, objective_of(model.family)):
+        loss = objective(lambda inputs, t: model.network(inputs, t), batch, Rng(0, 1))
+        assert loss.total.device.type == "meta"
 
 
 def test_a_model_comes_back_from_disk_as_it_was(tmp_path):
