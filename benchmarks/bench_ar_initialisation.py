@@ -23,16 +23,18 @@ from typing import Any
 import torch
 from turns import RESULTS
 
+from mezzotint.batch import Batch
 from mezzotint.checkpoints import open_checkpoint
 from mezzotint.config import from_dict, load_run, write_json
 from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.adapting import mask_of, with_mask
+from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
 from mezzotint.denoisers.patterns import BlockCausal, Causal, Full
 from mezzotint.denoisers.published import Aligned, open_published
 from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.evaluate.machine import commit, machine, versions
 from mezzotint.recipes.adaptation import Adaptation, held_out, model_of
+from mezzotint.rng import Rng
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
 READINGS = {"causally": (Causal(), 1, 1), "full": (Full(), 1, None), "blocks": (BlockCausal(4), 0, 4)}
@@ -63,8 +65,8 @@ def main() -> None:
     for name in READINGS if given.base or given.runs else ():
         measure(record, f"un-adapted, {name}", out, recipe, windows, None)
     for run in given.runs:
-        kind = load_run(run / "run.json")["config"]["family"]["kind"]
-        measure(record, kind, out, recipe, windows, run)
+        own = from_dict(Adaptation, load_run(run / "run.json")["config"])
+        measure(record, own.family.kind, out, own, windows, run)
     write_json(out, record)
     print(table(record))
     if record["runs"]:
@@ -91,7 +93,7 @@ def read(run: Path) -> dict[str, Any]:
     seconds = [line["seconds"] for line in lines if line["kind"] == "event" and "seconds" in line]
     return {
         "config": config,
-        "command": found["sessions"][0]["command"][1:],
+        "command": ["mezzotint", *without_place(found["sessions"][0]["command"][1:])],
         "tokens_per_step": per_step,
         "tokens": per_step * losses[-1][0],
         "steps": losses[-1][0],
@@ -99,6 +101,12 @@ def read(run: Path) -> dict[str, Any]:
         "loss": losses,
         "evaluations": evaluations,
     }
+
+
+def without_place(words: list[str]) -> list[str]:
+    """A command line without --out and the folder behind it."""
+    at = words.index("--out") if "--out" in words else len(words)
+    return words[:at] + words[at + 2 :]
 
 
 def asked(recipe: Adaptation, count: int) -> tuple[torch.Tensor, dict[str, Any]]:
@@ -127,6 +135,8 @@ def measure(
         assert isinstance(opened.network, Aligned)
         assert opened.mask_id is not None
         network, mask_id, block = opened.network, opened.mask_id, opened.block
+    if run is not None:
+        record["runs"][name]["held_out_loss"] = losses(recipe, network, mask_id, windows)
     model, begun = model_of(network, mask_id, block), time.process_time()
     answers: dict[str, Any] = {"windows": len(windows)}
     for way, holes in ways(len(windows), recipe.length, recipe.shares, recipe.hole).items():
@@ -135,6 +145,17 @@ def measure(
     record["found"][name] = answers | {"cpu_seconds": round(time.process_time() - begun, 1)}
     write_json(out, record)
     print(name, answers, flush=True)
+
+
+def losses(recipe: Adaptation, network: Aligned, mask_id: int, windows: torch.Tensor) -> dict[str, float]:
+    """The family's loss of the windows under one and the same noise, before and after training."""
+    base = with_mask(open_checkpoint(recipe.model), mask_id).requires_grad_(False)
+    family = recipe.family.build(base.config.vocab, mask_id)
+    batch = Batch(windows, torch.ones_like(windows, dtype=torch.bool))
+    both = {"before": Aligned(base, network.pattern, network.lookback), "after": network}
+    objective = family.bound or family.objective
+    with torch.no_grad():
+        return {name: float(objective(Trainee(one), batch, Rng(0)).total) for name, one in both.items()}
 
 
 def table(record: dict[str, Any]) -> str:

@@ -21,6 +21,9 @@ HOLE = re.compile(r" ?(_{3,})")
 TOKENS = 32
 """New tokens where none are asked for and the prompt has no hole."""
 
+USUAL = {(False, False): "eb", (False, True): "dream-ref", (True, False): "sdar", (True, True): "fdllm2"}
+"""(block by block, shifted logits) -> the preset."""
+
 
 def folder_of(model: str, family: str | None = None) -> Path | None:
     """Where the model of such a run, or an exported one, lies; None if `model` names something else, or has a family.
@@ -54,11 +57,12 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     begun = time.perf_counter()
     how, name = _preset(folder, settings)
     published = open_published(folder)
-    if published.tokenizer is None or not published.stop_ids:
-        raise CheckpointError(f"{folder} has no tokenizer.json, or no end token: export it again")
-    tokenizer = Tokenizer.from_spec(published.tokenizer)
     # documents stand behind an end token in training, and networks with a shift need a column to look back to
-    columns = [published.stop_ids[0], *_columns(tokenizer, prompt)]
+    first = published.stop_ids[:1]
+    if published.tokenizer is None or (published.shift and not first):
+        raise CheckpointError(f"{folder} has no tokenizer.json, or names no end token: export it again")
+    tokenizer = Tokenizer.from_spec(published.tokenizer)
+    columns = [*first, *_columns(tokenizer, prompt)]
     holes = columns.count(None)
     plain = Settings()
     asked = None if settings.max_new_tokens == plain.max_new_tokens else settings.max_new_tokens
@@ -77,13 +81,13 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     def show(token: int, undecided: bool) -> str:
         return "░" if undecided else tokenizer.decode([token])
 
-    last(iter(run), show, painted=live and not as_json, start=1)
+    last(iter(run), show, painted=live and not as_json, start=len(first))
     written = run.result()
     row = written.canvas.tokens[0, : len(columns) + new].tolist()
     ends = [at for at in range(len(columns), len(row)) if row[at] in model.stop and not holes]
     row = row[: ends[0]] if ends else row
     Answer(
-        text=tokenizer.decode(row[1:]),
+        text=tokenizer.decode(row[len(first) :]),
         tokens=max(1, len(row) - len(columns) + holes),
         seconds=time.perf_counter() - loaded,
         forwards=written.passes,
@@ -116,7 +120,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     block = config.get("block_size")
-    usual = "dream-ref" if block is None else "fdllm2" if config.get("shift_logits") else "sdar"
+    usual = USUAL[bool(block), bool(config.get("shift_logits"))]
     name = settings.preset or usual
     if name not in PRESETS:
         raise ConfigError(f"there is no decoding preset {name!r} for this model: use {', '.join(PRESETS)}")

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mezzotint.batch import Batch
 from mezzotint.checkpoints import DEFAULT_MODEL, TokenizerSpec, open_checkpoint
 from mezzotint.config import Named, config, to_dict
 from mezzotint.data.characters import Pages, Windows
@@ -35,6 +36,7 @@ from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
 from mezzotint.families.fast_dllm import FastDLLM
 from mezzotint.families.sdar import SDAR
+from mezzotint.rng import Rng
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
 
@@ -123,10 +125,12 @@ class _Judge:
     held: Tensor
 
     def evaluate(self, network: nn.Module) -> dict[str, float | str]:
-        """Shares of missing tokens found in one pass per block, and their standard errors."""
+        """The loss of held-out windows, always with the same noise; shares of missing tokens found, with errors."""
         assert isinstance(network, Trainee)
+        held = self.held.to(next(network.parameters()).device)
+        loss = (self.family.bound or self.family.objective)(network, Batch(held, torch.ones_like(held).bool()), Rng(0))
         model = model_of(network.network, self.mask_id, self.family.block)
-        results: dict[str, float | str] = {}
+        results: dict[str, float | str] = {"loss": float(loss.total)}
         for name, holes in ways(len(self.held), self.recipe.length, self.recipe.shares, self.recipe.hole).items():
             found = infilled(model, self.held, holes)
             results |= {name: found.share, f"{name}, error": found.error}

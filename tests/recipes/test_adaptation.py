@@ -87,6 +87,7 @@ def test_the_loss_falls_and_more_is_found_than_before(start, tmp_path, name):
     assert np.mean(found[-15:]) < 0.8 * np.mean(found[:15])
     before, after = records(tmp_path / "run", "eval")
     assert (before["step"], after["step"]) == (0, 100)
+    assert after["loss"] < 0.8 * before["loss"]
     assert after["50% missing"] > before["50% missing"] + 3 * after["50% missing, error"] > 0
 
 
