@@ -21,7 +21,7 @@ from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.generative import counted, infilled, quality
-from mezzotint.evaluate.machine import forget_peak, peak_memory
+from mezzotint.evaluate.machine import commit, forget_peak, machine, peak_memory, versions
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes import small
 from mezzotint.train.loop import run
@@ -162,6 +162,9 @@ def _piece(
         "cpu_seconds": round(seconds, 1),
         "tokens_per_cpu_second": round(tokens / seconds, 1),
         "threads": torch.get_num_threads(),
+        # a league that went on may be of several machines and commits
+        "machine": machine()["cpu"],
+        "source": commit() | versions(("torch",)),
     }
     if judge is not None:
         record["quality"] = [asdict(quality(model, judge, league.texts, steps)) for steps in _budgets(league, model)]

@@ -49,6 +49,7 @@ def test_every_model_is_asked_the_same(played):
         assert model["standard_error"] > 0
         assert model["tokens"] == 60 * 8 * 16
         assert 0 <= model["infilling"] <= 1
+        assert 0 < model["peak_bytes"] < 2e9
         assert all(math.isfinite(q["judge_bits"]) and q["entropy_bits"] > 0 for q in model["quality"])
     assert any("minutes left" in line for line in said)
 
@@ -212,3 +213,28 @@ def test_damaged_models_and_long_prompts_are_sentences(played, tmp_path):
         model.prompt("the cat " * 3 + "the ca", None)
     with pytest.raises(RequestError, match="fills all 16 columns"):
         model.prompt("the cat sat on t", None)
+
+
+def test_families_without_a_bound_and_of_any_length_stand_in_the_same_table(text, tmp_path):
+    families = ("ar", "sed", "duo", "flexmdm")
+    league = League(
+        corpus=text, families=families, steps=40, edits=TINY, texts=4, sample_steps=(4,), windows=16, hole=4
+    )
+    record = play(league, tmp_path, print)
+    _, sed, duo, flexmdm = record["models"][1:]
+    assert sed["bits_per_character"] is None
+    assert 0 <= sed["infilling"] <= 1
+    assert duo["recipe"]["family"]["curriculum"] == 20
+    assert flexmdm["quality"][0]["tokens_per_text"] <= 16
+    assert all(model["source"].keys() >= {"torch"} for model in record["models"])
+    rows = markdown(record).splitlines()
+    assert rows[2].startswith("| ar | ")
+    assert next(row for row in rows if row.startswith("| sed")).startswith("| sed | no bound |  |")
+    assert [entry["name"] for entry in averaged(record)][-1] == "sed"
+    draw(record, tmp_path / "x.svg")
+    assert (tmp_path / "x.svg").read_text().count("sed") > 0
+
+
+def test_empty_texts_have_no_entropy():
+    tokens, there = torch.tensor([[3, 3], [0, 1]]), torch.tensor([[False, False], [True, True]])
+    assert entropy(tokens, there) == 0.5
