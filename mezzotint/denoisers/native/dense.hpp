@@ -22,11 +22,42 @@ struct Matrix {
 
 inline int panels(int n) { return (n + kPanel - 1) / kPanel; }
 
-// w: [n] rows of `stride` numbers, of which k count.
+// Eight rows of eight numbers, `stride` apart, into eight columns of a panel.
+inline void turn_over(const float* w, size_t stride, float* out) {
+  __m256 r[8], t[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) r[i] = _mm256_loadu_ps(w + i * stride);
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]), t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44), r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44), r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    _mm256_storeu_ps(out + i * kPanel, _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+    _mm256_storeu_ps(out + (i + 4) * kPanel, _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+  }
+}
+
+// w: [n] rows of `stride` numbers, of which k count, a multiple of 8.
 inline void lay_out(const float* w, int n, int k, size_t stride, float* out) {
-  for (int j = 0; j < n; j += kPanel)
-    for (int i = 0; i < k; ++i, out += kPanel)
-      for (int c = 0; c < kPanel; ++c) out[c] = j + c < n ? w[size_t(j + c) * stride + i] : 0.0f;
+  for (int j = 0; j < n; j += 8) {
+    float* to = out + size_t(j / kPanel) * kPanel * k + j % kPanel;
+    const float* from = w + j * stride;
+    float few[8 * 8] = {};
+    for (int i = 0; i < k; i += 8) {
+      if (j + 8 <= n) {
+        turn_over(from + i, stride, to + size_t(i) * kPanel);
+        continue;
+      }
+      for (int c = 0; c < n - j; ++c) std::memcpy(few + 8 * c, from + c * stride + i, sizeof(float) * 8);
+      turn_over(few, 8, to + size_t(i) * kPanel);
+    }
+  }
+  for (int j = (n + 7) / 8 * 8; j % kPanel; j += 8)  // what fills the last panel
+    for (int i = 0; i < k; ++i) std::memset(out + (size_t(j / kPanel) * k + i) * kPanel + j % kPanel, 0, sizeof(float) * 8);
 }
 
 // out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels; asks for what lies `ahead`.

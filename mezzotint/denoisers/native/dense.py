@@ -44,6 +44,8 @@ class Matrix:
 
     def __init__(self, weight: Tensor) -> None:
         self.outputs, self.inputs = weight.shape
+        if self.inputs % 8:
+            raise CapacityError(f"cannot lay out a matrix of {self.inputs} inputs: a multiple of 8 is needed")
         plain = weight.detach().contiguous()
         made = lib().mz_matrix_new(self.outputs, self.inputs, c_void_p(plain.data_ptr()))
         if not made:
