@@ -11,7 +11,7 @@ from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.load import load_decoder
 from mezzotint.denoisers.published import InPlace
-from mezzotint.errors import ConfigError
+from mezzotint.errors import CheckpointError, ConfigError
 from mezzotint.layouts import Inputs
 
 M = TypeVar("M", nn.Embedding, nn.Linear)
@@ -41,8 +41,8 @@ class Trainee(InPlace):
 def mask_of(checkpoint: Checkpoint, named: str = "") -> int:
     """The id that will be the mask.
 
-    The token that `named` names; else the tokenizer's own mask; else the first row of the embedding that no token has;
-    else the row behind the embedding, which is to be added.
+    The token that `named` names; else the tokenizer's own mask; else the id behind all tokens, whose row many
+    embeddings have as padding and others get.
 
     Raises:
         ConfigError: the vocabulary has no such control token.
@@ -64,9 +64,14 @@ def with_mask(checkpoint: Checkpoint, mask_id: int) -> Decoder:
     A new row is the mean of the others, so that a mask says nothing in particular.
 
     Raises:
-        CheckpointError: another kind of network, or a damaged one.
+        CheckpointError: another kind of network, or one that does not fit its tokenizer.
     """
     decoder = load_decoder(checkpoint)
+    if mask_id > decoder.config.vocab:
+        raise CheckpointError(
+            f"{checkpoint.name} has {mask_id} tokens and {decoder.config.vocab} rows to embed them: its tokenizer is "
+            "of another model"
+        )
     if mask_id == decoder.config.vocab:
         decoder.config = replace(decoder.config, vocab=mask_id + 1)
         decoder.embed = _longer(nn.Embedding(mask_id + 1, decoder.config.width), decoder.embed.weight)

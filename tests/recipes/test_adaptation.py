@@ -243,6 +243,8 @@ def test_the_mask_is_a_named_token_or_a_row_that_no_token_has(base, tmp_path):
     wide = open_checkpoint(write_folder(tmp_path / "wide", roomy, vocab_size=522))
     assert mask_of(wide) == 261
     assert with_mask(wide, 261).config.vocab == 522
+    with pytest.raises(CheckpointError, match="tiny has 300 tokens and 261 rows"):
+        with_mask(checkpoint, 300)
     spec = replace(checkpoint.tokenizer, named={"mask": 7})
     assert mask_of(replace(checkpoint, tokenizer=spec)) == 7
 
