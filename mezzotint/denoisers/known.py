@@ -118,7 +118,7 @@ FAMILIES: dict[str, Known] = {
         block=32,
         block_field="block_size",
     ),
-    "open_dcoder": Known("Open-dCoder", _S.llama, full, shift=True),
+    "open_dcoder": Known("Open-dCoder; a masked diffusion model with shifted logits", _S.llama, full, shift=True),
     "diffusion_gemma": Known(
         "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"
     ),
