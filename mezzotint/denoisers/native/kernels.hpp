@@ -17,6 +17,8 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <memory>
+#include <mutex>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -41,22 +43,43 @@ inline void* allocate(size_t bytes) {
   return p;
 }
 
+// Room for a matrix.  Most are smaller than a huge page, so they lie together in chunks of many, which live as long as
+// any of their matrices.
+inline std::shared_ptr<uint8_t> room(size_t bytes) {
+  constexpr size_t chunk = size_t(32) << 20;
+  static std::mutex busy;
+  static std::weak_ptr<uint8_t> current;
+  static size_t used = 0;
+  bytes = (bytes + 63) / 64 * 64;
+  std::lock_guard<std::mutex> lock(busy);
+  std::shared_ptr<uint8_t> home = current.lock();
+  if (bytes > chunk || !home || used + bytes > chunk) {
+    home.reset(static_cast<uint8_t*>(allocate(std::max(bytes, chunk))), std::free);
+    if (!home || bytes > chunk) return home;
+    current = home, used = 0;
+  }
+  std::shared_ptr<uint8_t> found(home, home.get() + used);
+  used += bytes;
+  return found;
+}
+
 inline uint16_t to_half(float x) { return uint16_t(_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(x), 0), 0)); }
 inline __m256 load_half(const void* p) { return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p))); }
 
 struct Linear {
   int kind = 4;  // 4 or 8
   int n = 0, k = 0;
+  std::shared_ptr<uint8_t> home;
   uint8_t* data = nullptr;
   size_t group_bytes() const { return size_t(k / kBlock) * (kind == 4 ? kQ4Bytes : kQ8Bytes); }
-  ~Linear() { std::free(data); }
 };
 
 // codes: [n][k] (uint8 for Q4, int8 for Q8), scale and minimum: [n][k / 32].
 inline Linear* pack(int kind, int n, int k, const void* codes, const float* scale, const float* minimum) {
   if (n % kLanes || k % kBlock) return nullptr;
-  auto* w = new Linear{kind, n, k, nullptr};
-  w->data = static_cast<uint8_t*>(allocate(w->group_bytes() * (n / kLanes)));
+  auto* w = new Linear{kind, n, k, nullptr, nullptr};
+  w->home = room(w->group_bytes() * (n / kLanes));
+  w->data = w->home.get();
   if (!w->data) { delete w; return nullptr; }
   const int nb = k / kBlock;
   const auto* u = static_cast<const uint8_t*>(codes);
