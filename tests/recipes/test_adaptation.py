@@ -1,6 +1,7 @@
 """Causal checkpoints become diffusion models: a tiny random Llama with bytes as tokens, on a toy language."""
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "checkpoints"))
-from tiny_files import CONTROL, tokenizer_json, weights, write_folder
+from tiny_files import CONTROL, DIM, HEADS, KV_HEADS, LAYERS, tokenizer_json, weights, write_folder
 
 from mezzotint.batch import Batch
 from mezzotint.checkpoints import open_checkpoint
@@ -136,6 +137,22 @@ def test_a_run_that_stopped_goes_on_with_the_same_losses_to_the_last_bit(start, 
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
     again = open_published(tmp_path / "halves" / "export"), open_published(tmp_path / "whole" / "export")
     assert all(torch.equal(a, b) for a, b in zip(*(model.network.parameters() for model in again), strict=True))
+
+
+@pytest.mark.parametrize("lora", ["null", '{"rank": 4}'])
+def test_a_qwen_becomes_one_too(start, base, tmp_path, lora):
+    biases = {
+        f"model.layers.{depth}.self_attn.{name}_proj.bias": np.full(rows, 0.1, np.float32)
+        for depth in range(LAYERS)
+        for name, rows in (("q", HEADS * DIM), ("k", KV_HEADS * DIM), ("v", KV_HEADS * DIM))
+    }
+    qwen = write_folder(tmp_path / "qwen", weights() | biases, model_type="qwen2")
+    shutil.copy(base / "tokenizer.json", qwen / "tokenizer.json")
+    start("smollm2-dream", f"model={qwen}", f"lora={lora}", "train.steps=2", "train.eval_first=false")
+    made = tmp_path / "run" / "export"
+    assert json.loads((made / "config.json").read_text())["model_type"] == "qwen2"
+    assert biases.keys() < load_file(made / "model.safetensors").keys()
+    assert open_published(made).mask_id == 261
 
 
 def test_another_family_does_not_go_on_with_a_run(start):
