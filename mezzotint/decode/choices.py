@@ -6,6 +6,7 @@ from pydantic import Field
 
 from mezzotint.config import Named, config
 from mezzotint.decode.cache import Delayed, Dual, Growing, Policy, Prefix, Settled, Sorted, nothing
+from mezzotint.decode.dropout import Thinned
 from mezzotint.decode.select import (
     Above,
     AtMost,
@@ -203,7 +204,26 @@ class SortedCache:
         return Sorted(self.keep)
 
 
+@config
+class ThinnedSuffix:
+    """Nothing is kept, but most masks behind the window are not read: DPad."""
+
+    kind: Literal["thinned"] = "thinned"
+    reach: int = Field(default=256, ge=0)
+    """Columns behind the window of which some are read."""
+    sigma: float = Field(default=4.0, ge=0)
+    """How many standard deviations of the normal curve these columns span."""
+    scale: float = Field(default=2.0, ge=0)
+    """By what its density is multiplied to be the chance of being read."""
+    seed: int = 0
+
+    def build(self, block: int | None, seeded: bool) -> Policy:
+        return Thinned(self.reach, self.sigma, self.scale, self.seed) if block is None else Settled(block)
+
+
 Cache = Annotated[
-    NoCache | PrefixCache | DualCache | DelayedCache | ExactCache | SortedCache, Field(discriminator="kind"), Named
+    NoCache | PrefixCache | DualCache | DelayedCache | ExactCache | SortedCache | ThinnedSuffix,
+    Field(discriminator="kind"),
+    Named,
 ]
 """On a block-causal network every cache is the exact one: it costs less, and approximates nothing."""

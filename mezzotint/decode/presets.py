@@ -24,6 +24,7 @@ from mezzotint.decode.choices import (
     NoCache,
     Scheduled,
     SortedCache,
+    ThinnedSuffix,
     Threshold,
 )
 from mezzotint.decode.generate import Decoding, Model, Run
@@ -207,6 +208,7 @@ PRESETS: dict[str, Preset] = {
     "llada-factor": Preset(choose=ByFactor(f=1.0), block=32, cache=DualCache()),
     "llada-leap": _LEAP,
     "llada-klass": Preset(choose=Klass(tau=0.6, eps=0.015, history=2), block=64),
+    "dpad": Preset(choose=Threshold(tau=0.9), block=32, cache=ThinnedSuffix()),
     "dparallel": Preset(choose=Threshold(tau=0.5), block=32),
     "dream-ref": Preset(
         choose=Scheduled(exact=True),

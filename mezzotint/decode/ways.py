@@ -14,6 +14,7 @@ from mezzotint.decode.daedal import Daedal
 from mezzotint.decode.foresee import Foreseeing
 from mezzotint.decode.generate import Model, Written
 from mezzotint.decode.judged import Introspective, Judged
+from mezzotint.decode.pipeline import Pipelined
 from mezzotint.decode.presets import PRESETS
 from mezzotint.errors import ConfigError
 
@@ -51,6 +52,8 @@ WAYS: dict[str, Way | Renoising] = {
     "freedave": Foreseeing(),
     "judged": Judged(),
     "idlm": Introspective(),
+    "d2f": Pipelined(),
+    "d3llm": Pipelined(confidence="entropy", tau=-0.5, leading=True, causal=False),
     "dgemma": Renoising(),
 }
 """By name."""

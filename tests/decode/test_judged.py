@@ -60,26 +60,9 @@ def test_a_network_that_checks_itself_writes_what_it_writes_one_by_one(stride, t
 
 
 def test_a_network_that_is_right_wins_a_stride_for_every_pass():
-    class Next(Told):
-        lookback = 1
-
-        def memory(self, rows, columns):
-            return Counted()
-
-        def hidden(self, inputs, t):
-            if inputs.memory is not None:
-                inputs.memory.length += inputs.x.shape[1]
-            return super().hidden(inputs, t)
-
-    class Counted:
-        length = 0
-
-        def truncate(self, length):
-            self.length = length
-
     table = torch.randn(64, VOCAB, generator=torch.Generator().manual_seed(2))
     table[:, [MASK, STOP]] = -9.0
-    net = Model(Next(table), MASK, VOCAB, (STOP,), pattern=causal_behind)
+    net = Model(Told(table, 1), MASK, VOCAB, (STOP,), pattern=causal_behind)
     made = run(Introspective(stride=4), net, 20, [[1, 2]])
     assert made.texts == [table[1:21].argmax(-1).tolist()]
     assert made.passes == 1 + 5
