@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from mezzotint.odds import best, first_largest
+
 
 class Noise(Protocol):
     """Where draws come from: `mezzotint.rng.Rng`, or anything that answers the same question."""
@@ -31,10 +33,7 @@ Propose = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
 
 def likeliest(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
     """The argmax, scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
-    # 1 / sum(exp(z - max z)) is the probability of the maximum; no softmax over V is kept
-    tokens = first_largest(logits)
-    odds = (logits - logits.gather(-1, tokens[..., None])).exp_()
-    return tokens, odds.sum(-1).reciprocal_()
+    return best(logits)
 
 
 def margin(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
@@ -148,14 +147,6 @@ def certain(logits: Tensor, tokens: Tensor) -> Tensor:
     odds = behind.exp()
     total = odds.sum(-1)
     return behind.mul_(odds).sum(-1) / total - total.log()
-
-
-def first_largest(logits: Tensor) -> Tensor:
-    """Long[B, W], the argmax; ties go to the lowest id."""
-    if logits.device.type == "cpu" and logits.dtype == torch.float32:
-        # numpy's is ten times faster than torch's
-        return torch.from_numpy(logits.detach().numpy().argmax(-1))
-    return logits.argmax(-1)
 
 
 def wide(number: float | Tensor) -> float | Tensor:

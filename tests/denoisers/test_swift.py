@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.native.dense import Matrix
+from mezzotint.denoisers.native.dense import Matrix, best
 from mezzotint.denoisers.patterns import Full
 from mezzotint.denoisers.published import Aligned
 from mezzotint.denoisers.swift import Swift
@@ -114,6 +114,16 @@ def test_products_of_any_number_of_rows_and_outputs_are_products():
     for rows, outputs, inputs in ((1, 8, 8), (3, 24, 304), (193, 51, 520), (6, 1, 16), (5, 33, 24)):
         x, weight = torch.randn(rows, inputs), torch.randn(outputs, inputs)
         close(Matrix(weight).apply(x), x @ weight.T)
+
+
+def test_the_likeliest_token_and_its_probability_are_found_in_one_pass():
+    logits = torch.randn(3, 2, 1003, generator=torch.Generator().manual_seed(4)) * 4
+    logits[0, 0, [17, 700]] = 30.0
+    logits[1, 1, :-1] = -torch.inf
+    tokens, chance = best(logits)
+    assert torch.equal(tokens, logits.argmax(-1))
+    assert tokens[0, 0] == 17
+    torch.testing.assert_close(chance, logits.double().softmax(-1).amax(-1).float(), rtol=1e-6, atol=0)
 
 
 def test_changed_weights_are_seen_when_the_next_text_begins():

@@ -196,6 +196,10 @@ void mz_matrix_apply(void* pool, void* m, int rows, const float* x, float* y) {
   product(*static_cast<Pool*>(pool), {x, size_t(w.k)}, rows, w, {nullptr, 0}, y);
 }
 
+void mz_best(void* pool, int rows, int n, const float* x, int64_t* at, float* probability) {
+  each(*static_cast<Pool*>(pool), rows, 1, [&](int r) { best(x + size_t(r) * n, n, at + r, probability + r); });
+}
+
 void mz_dense_run(void* pool, const DenseShape* shape, const DenseLayer* layers, const float* norm, const DenseCall* call) {
   thread_local Scratch scratch;
   Pass{*static_cast<Pool*>(pool), *shape, *call, scratch}.run(layers, norm);

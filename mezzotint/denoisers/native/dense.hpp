@@ -182,6 +182,34 @@ inline void softmax(float* s, int keys, int padded, const uint8_t* seen, float f
   *scale = 1.0f / sum8(sum);
 }
 
+// The first of the largest of x[0 .. n), and its probability.
+inline void best(const float* x, int n, int64_t* at, float* probability) {
+  constexpr int kPiece = 64;
+  float most = -INFINITY;
+  int piece = 0;
+  for (int i0 = 0; i0 < n; i0 += kPiece) {
+    const int end = std::min(n, i0 + kPiece);
+    __m256 top = _mm256_set1_ps(-INFINITY);
+    int i = i0;
+    for (; i + 8 <= end; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(x + i));
+    float here = max8(top);
+    for (; i < end; ++i) here = std::max(here, x[i]);
+    if (here > most) most = here, piece = i0;
+  }
+  *at = piece;
+  while (*at < n - 1 && x[*at] != most) ++*at;
+  const __m256 shift = _mm256_set1_ps(most);
+  __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+  int i = 0;
+  for (; i + 16 <= n; i += 16)
+#pragma GCC unroll 2
+    for (int c = 0; c < 2; ++c)
+      sum[c] = _mm256_add_ps(sum[c], exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8 * c), shift)));
+  float all = sum8(_mm256_add_ps(sum[0], sum[1]));
+  for (; i < n; ++i) all += std::exp(x[i] - most);
+  *probability = 1.0f / all;
+}
+
 // Attention of `rows` queries over `keys` keys of one head; `keys_laid` are the keys as a matrix's panels.
 struct Head {
   const float *keys_laid, *values;
