@@ -21,6 +21,7 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +31,7 @@ from mezzotint.decode.cache import Delayed, Dual, Growing, Policy, Prefix, Settl
 from mezzotint.decode.generate import Decoding, Model, Run, generate
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
-from mezzotint.decode.reader import Reader
+from mezzotint.decode.reader import Network, Reader
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
@@ -69,7 +70,7 @@ def main() -> None:
     speeds = take_turns({AR: theirs(), **ours()}, given.rounds, rate)
     speed = {name: statistics.median(found) for name, found in speeds.items()}
     for name, value in speed.items():
-        print(f"{name:28} {value:8.1f} tokens per CPU-second  {value / speed[AR]:5.2f} x")
+        print(f"{name:44} {value:8.1f} tokens per CPU-second  {value / speed[AR]:5.2f} x")
     drifts = {name: drift(policy) for name, policy in APPROXIMATE.items()}
     for name, found in drifts.items():
         print(f"{name:28} {found['tokens_equal']:8.3f} of tokens equal, {found['nats']:.5f} nats")
@@ -129,16 +130,31 @@ def decoding(policy: Policy, block: int | None, vocab: int = VOCAB, focus: bool 
 
 
 def ours() -> dict[str, Contender]:
-    """One network under every policy, and the two that matter most in a batch."""
+    """One network under every policy, the two that matter most in a batch, and what two of our short cuts give."""
     found = {name: written(policy, block, 1) for name, (policy, block) in POLICIES.items()}
     for name in ("dual", "block-causal"):
         found[f"{name}, batch {ROWS}"] = written(*POLICIES[name], ROWS)
+    whole, halves = decoding(*POLICIES["block-causal"], focus=False), model(BLOCK)
+    found["block-causal, logits of decided columns too"] = written(*POLICIES["block-causal"], 1, how=whole)
+    halves = replace(halves, network=Halves(halves.network))
+    found["block-causal, plain torch"] = written(*POLICIES["block-causal"], 1, used=halves)
     return found
 
 
-def written(policy: Policy, block: int | None, rows: int) -> Contender:
+class Halves:
+    """A network whose kernels are not used."""
+
+    lookback = 0
+
+    def __init__(self, network: Network) -> None:
+        self.hidden, self.head, self.memory = network.hidden, network.head, network.memory
+
+
+def written(
+    policy: Policy, block: int | None, rows: int, used: Model | None = None, how: Decoding | None = None
+) -> Contender:
     """Texts of NEW tokens each."""
-    used, how = model(block), decoding(policy, block)
+    used, how = used or model(block), how or decoding(policy, block)
 
     def run(number: int) -> int:
         made = generate(used, prompts(number, rows).tolist(), NEW, how)
