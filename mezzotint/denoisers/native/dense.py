@@ -4,6 +4,7 @@ Tensors go in and out as contiguous float32; shapes are checked here, because pa
 """
 
 import ctypes
+import os
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_size_t, c_void_p
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from torch import Tensor
 from mezzotint.denoisers.native.build import DENSE, NativeUnavailable, library
 from mezzotint.errors import CapacityError
 from mezzotint.odds import use
+
+ENOUGH = 1 << 23
+"""Multiplications that are worth more than one thread: a tenth of a millisecond."""
 
 
 @cache
@@ -35,9 +39,14 @@ def lib() -> ctypes.CDLL:
     return loaded
 
 
+def pool(work: int) -> c_void_p:
+    """Threads for so many multiplications: torch's number of them, or one where waking the others would cost more."""
+    # threads do not follow a process into its forks
+    return _pool(1 if work < ENOUGH else torch.get_num_threads(), os.getpid())
+
+
 @cache
-def pool(threads: int) -> c_void_p:
-    """Threads that work together; kept for the life of the process."""
+def _pool(threads: int, process: int) -> c_void_p:
     return c_void_p(lib().mz_pool_new(threads))
 
 
@@ -46,7 +55,7 @@ def best(logits: Tensor) -> tuple[Tensor, Tensor]:
     logits = logits.contiguous()
     tokens, chance = torch.empty(logits.shape[:-1], dtype=torch.long), logits.new_empty(logits.shape[:-1])
     addresses = [c_void_p(x.data_ptr()) for x in (logits, tokens, chance)]
-    lib().mz_best(pool(torch.get_num_threads()), tokens.numel(), logits.shape[-1], *addresses)
+    lib().mz_best(pool(8 * logits.numel()), tokens.numel(), logits.shape[-1], *addresses)
     return tokens, chance
 
 
@@ -74,7 +83,7 @@ class Matrix:
         x = x.contiguous()
         out = torch.empty(*x.shape[:-1], self.outputs)
         rows = x.numel() // self.inputs
-        threads = pool(torch.get_num_threads())
+        threads = pool(out.numel() * self.inputs)
         lib().mz_matrix_apply(threads, self.handle, rows, c_void_p(x.data_ptr()), c_void_p(out.data_ptr()))
         return out
 
@@ -156,6 +165,7 @@ class Stack:
         """angles: Long[n] positions -> Float[n, turned / 2]."""
         self.shape, self.angles = shape, angles
         self._kept: list[Tensor | Matrix] = []
+        self._numbers = 0
         records = [self._record(layer) for layer in layers]
         self._layers = (_Layer * len(records))(*records)
         self._norm = c_void_p(self._plain(norm))
@@ -195,7 +205,7 @@ class Stack:
             x.data_ptr(), cos.data_ptr(), sin.data_ptr(), positions.data_ptr(), _address(rows),
             keys.data_ptr(), values.data_ptr(), keys.stride(0) if len(keys) > 1 else 0, _address(seen), out.data_ptr(),
         )  # fmt: skip
-        threads = pool(torch.get_num_threads())
+        threads = pool(batch * count * self._numbers)
         lib().mz_dense_run(threads, ctypes.byref(self._shape), self._layers, self._norm, ctypes.byref(call))
         return out
 
@@ -206,6 +216,7 @@ class Stack:
         return _Layer(self._plain(layer.norm1), self._plain(layer.norm2), *handles, *map(self._plain, vectors))
 
     def _matrix(self, weight: Tensor) -> int | None:
+        self._numbers += weight.numel()
         self._kept.append(made := Matrix(weight))
         return made.handle.value
 
