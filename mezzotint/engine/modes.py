@@ -49,11 +49,11 @@ def ar(session: Session, request: Request, logits: Floats) -> Iterator[Move]:
 class Verify:
     """Drafts that the causal network verifies: its own text, with fewer passes."""
 
-    depth: int = 5
+    depth: int = 3
     """Most drafted tokens in a row."""
     nodes: int = 10
     """Most drafted tokens in one pass."""
-    gate: float = 0.2
+    gate: float = 0.3
     """Least chance, by the drafter, of a token worth a row of the pass."""
     fan: int = 3
     """Candidates per node."""
