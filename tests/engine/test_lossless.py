@@ -94,7 +94,8 @@ def test_one_by_one_takes_one_pass_per_token_after_the_first(backend):
 def test_a_drafter_that_knows_wins_a_whole_block_per_pass():
     causal = network("native")
     request = Request(prompts(1, seed=4)[0], 1 + 4 * (SHAPE.block + 2))
-    got = events(Engine(causal, draft_with("right", causal, request), NONE), request, Verify(depth=SHAPE.block + 1, lookup=0))
+    deep = Verify(depth=SHAPE.block + 1, lookup=0)
+    got = events(Engine(causal, draft_with("right", causal, request), NONE), request, deep)
     assert finished(got).forwards == 4
 
 
