@@ -39,6 +39,8 @@ class Model:
     """Where the network is."""
     pattern: Sees | None = None
     """Who sees whom; None: everybody, or block by block."""
+    edit_ids: tuple[int, int] | None = None
+    """Ids that delete a column and that open a mask before it; None for networks that do neither."""
     verifier: Network | None = None
     """A causal network of the same vocabulary that has the last word, for `judged.Judged`."""
 

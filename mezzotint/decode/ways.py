@@ -13,6 +13,7 @@ from mezzotint.decode.canvases import Renoising
 from mezzotint.decode.daedal import Daedal
 from mezzotint.decode.foresee import Foreseeing
 from mezzotint.decode.generate import Model, Written
+from mezzotint.decode.indel import InsertDelete
 from mezzotint.decode.judged import Introspective, Judged
 from mezzotint.decode.pipeline import Pipelined
 from mezzotint.decode.presets import PRESETS
@@ -52,6 +53,7 @@ WAYS: dict[str, Way | Renoising] = {
     "freedave": Foreseeing(),
     "judged": Judged(),
     "idlm": Introspective(),
+    "llada22": InsertDelete(),
     "d2f": Pipelined(),
     "d3llm": Pipelined(confidence="entropy", tau=-0.5, leading=True, causal=False),
     "dgemma": Renoising(),

@@ -22,6 +22,7 @@ from mezzotint.denoisers.kv import KVCache, LayeredCache
 from mezzotint.denoisers.patterns import Pattern, dense
 from mezzotint.denoisers.swift import Answer, swift
 from mezzotint.denoisers.weights import Form, built, fill
+from mezzotint.errors import CheckpointError
 from mezzotint.layouts import Inputs
 
 
@@ -153,6 +154,8 @@ class Published:
     """None where the folder has no tokenizer.json."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What generation_config.json says."""
+    edit_ids: tuple[int, int] | None = None
+    """Ids that delete a column and that open a mask before it, where config.json names them (LLaDA2.2)."""
 
     @property
     def shift(self) -> bool:
@@ -204,7 +207,21 @@ def open_published(
         context=facts.architecture.context,
         tokenizer=checkpoint.tokenizer if checkpoint.tokenizer.json else None,
         generation=checkpoint.generation,
+        edit_ids=_edit_ids(checkpoint, facts.architecture.vocab),
     )
+
+
+def _edit_ids(checkpoint: Checkpoint, vocab: int) -> tuple[int, int] | None:
+    found = [checkpoint.config.get(name) for name in ("delete_token_id", "split_token_id")]
+    if found == [None, None]:
+        return None
+    ids = [one for one in found if isinstance(one, int) and 0 <= one < vocab]
+    if len(ids) < len(found):
+        raise CheckpointError(
+            f"{checkpoint.name} has delete_token_id {found[0]} and split_token_id {found[1]} in its config.json: "
+            f"both must be ids below {vocab}"
+        )
+    return ids[0], ids[1]
 
 
 def shifted(raw: Tensor, lookback: int) -> Tensor:

@@ -36,6 +36,7 @@ def model_of(published: Published) -> Model:
         tokens=tokens,
         device=weight.device,
         pattern=published.attention,
+        edit_ids=published.edit_ids,
     )
 
 

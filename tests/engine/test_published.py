@@ -168,3 +168,16 @@ def test_presets_for_masks_and_for_noise_are_kept_apart(tmp_path):
         begin(masked, [[7]], 4, WAYS["dgemma"])
     with pytest.raises(ConfigError, match="has no mask token"):
         begin(open_published(GOLDEN / "diffusion_gemma_moe"), [[7]], 4, WAYS["eb"])
+
+
+def test_blocks_insert_and_delete_where_the_checkpoint_names_the_ids(tmp_path):
+    config = SHAPES["fast_dllm"][0] | {"model_type": "sdar", "block_size": 8}
+    plain = open_published(folder(tmp_path / "plain", config, normed=True))
+    with pytest.raises(ConfigError, match="delete_token_id"):
+        begin(plain, [[7]], 4, named(plain, "llada22"))
+    config |= {"delete_token_id": 60, "split_token_id": 61}
+    published = open_published(folder(tmp_path / "editing", config, normed=True))
+    made = write(published, [[7, 8, 9], [10]], 20, named(published, "llada22"))
+    assert not {60, 61, MASK} & {token for text in made.texts for token in text}
+    with pytest.raises(CheckpointError, match="both must be ids below 64"):
+        open_published(folder(tmp_path / "wrong", config | {"split_token_id": 70}, normed=True))
