@@ -11,7 +11,7 @@ from mezzotint.denoisers.decoder import Decoder, DecoderConfig
 from mezzotint.denoisers.fields import OFF, Fields
 from mezzotint.denoisers.gpt2 import GPT2, GPT2Config
 from mezzotint.denoisers.gpt2 import Names as GPT2Names
-from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Softmax
+from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Pool, Softmax
 from mezzotint.denoisers.variants import slides
 from mezzotint.denoisers.weights import Keys
 
@@ -174,7 +174,7 @@ def llada2(fields: Fields) -> Architecture:
         score_function=("sigmoid",),
         router_dtype=("fp32",),
         **dict.fromkeys(("use_bias", "use_qkv_bias", "use_sliding_window", "norm_head"), OFF),
-        **dict.fromkeys(("using_split_qkv_in_self_attention", "expert_capacity"), OFF),
+        using_split_qkv_in_self_attention=OFF,
     )
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
     kv_heads, dim = fields.get("num_key_value_heads", heads), fields.get("head_dim", width // heads)
@@ -192,6 +192,7 @@ def llada2(fields: Fields) -> Architecture:
         router=router,
         biased=bool(fields.get("moe_router_enable_expert_bias", False)),
         shared=inner * fields.get("num_shared_experts", 0),
+        pool=Pool(capacity, fields.count("block_size")) if (capacity := fields.get("expert_capacity", 0)) else None,
     )
     config = _decoder(
         fields,

@@ -24,7 +24,7 @@ class Router(Protocol):
         ...
 
     def __call__(self, scores: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Long[n, k] experts and Float[n, k] weights from Float[n, E] scores and Float[E] or None."""
+        """Long[n, k] experts and Float[n, k] weights from Float[n, E] scores and Float[E], Float[n, E] or None."""
         ...
 
 
@@ -74,6 +74,34 @@ class Grouped:
         return index, weight * self.scale
 
 
+@dataclass(frozen=True)
+class Pool:
+    """The experts that a block may use: those that some column of it wants most (LLaDA2.2's block routing).
+
+    An expert counts as the largest of its sigmoid scores over the block, its bias included as in `Grouped`'s choice.
+    What is read must begin where a block does, as block by block decoding has it.
+    """
+
+    admitted: int
+    block: int
+
+    def __call__(self, scores: Tensor, bias: Tensor | None, columns: int) -> Tensor:
+        """Float[n, E], a bias for every column: -inf for what its block does not admit.
+
+        Args:
+            scores: Float[n, E] of whole rows of `columns` columns.
+            bias: Float[E] or None.
+            columns: of a row.
+        """
+        p = scores.sigmoid()
+        wanted = (p if bias is None else p + bias).view(-1, columns, p.shape[-1])
+        wanted = F.pad(wanted, (0, 0, 0, -columns % self.block), value=-torch.inf).unflatten(1, (-1, self.block))
+        best = wanted.amax(2).topk(min(self.admitted, p.shape[-1]), -1).indices
+        out = torch.full_like(wanted[:, :, 0], -torch.inf).scatter(-1, best, 0.0)
+        each = out.repeat_interleave(self.block, 1)[:, :columns].flatten(0, 1)
+        return each if bias is None else each + bias
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
     """Shape of the experts of one layer."""
@@ -86,6 +114,8 @@ class ExpertsConfig:
     """Whether the router has a bias per expert."""
     shared: int = 0
     """Inner width of the network that every column passes; 0 is none."""
+    pool: Pool | None = None
+    """What a block may choose from; None is everything."""
 
 
 class Experts(nn.Module):
@@ -106,16 +136,19 @@ class Experts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Every column through its experts, and through the shared one."""
         rows = x.reshape(-1, x.shape[-1])
-        index, weight = self.route(rows)
+        index, weight = self.route(rows, x.shape[-2])
         y = mixed(rows, index, weight.to(x.dtype), self.gate_up, self.down)
         if self.shared is not None:
             y = y + self.shared(rows)
         return y.view(x.shape)
 
-    def route(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Long[n, k] experts and Float[n, k] weights of Float[n, width], in 32 bits."""
+    def route(self, rows: Tensor, columns: int = 1) -> tuple[Tensor, Tensor]:
+        """Long[n, k] experts and Float[n, k] weights of Float[n, width], rows of `columns` columns, in 32 bits."""
         scores = F.linear(rows.float(), self.router.weight.float())
-        return self.config.router(scores, None if self.bias is None else self.bias.float())
+        bias = None if self.bias is None else self.bias.float()
+        if self.config.pool is not None:
+            bias = self.config.pool(scores, bias, columns)
+        return self.config.router(scores, bias)
 
 
 class Stack(nn.Module):

@@ -9,10 +9,30 @@ from mezzotint.decode.ways import WAYS, tuned, way
 from mezzotint.denoisers.known import FAMILIES
 from mezzotint.errors import ConfigError
 
-PUBLISHED = (
-    "llada-ref llada-fast llada-factor llada-leap llada-klass d3llm dparallel dream-ref dream-fast d2f sdar fdllm2 "
-    "llada2 llada21-q llada21-s llada22 wedlm rnd1 nemotron idlm dgemma diffcoder"
-).split()
+PUBLISHED = [
+    "llada-ref",
+    "llada-fast",
+    "llada-factor",
+    "llada-leap",
+    "llada-klass",
+    "d3llm",
+    "dparallel",
+    "dream-ref",
+    "dream-fast",
+    "d2f",
+    "sdar",
+    "fdllm2",
+    "llada2",
+    "llada21-q",
+    "llada21-s",
+    "llada22",
+    "wedlm",
+    "rnd1",
+    "nemotron",
+    "idlm",
+    "dgemma",
+    "diffcoder",
+]
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

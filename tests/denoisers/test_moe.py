@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mezzotint.denoisers.decoder import rope, rotated
-from mezzotint.denoisers.moe import Experts, ExpertsConfig, Grouped, Softmax
+from mezzotint.denoisers.moe import Experts, ExpertsConfig, Grouped, Pool, Softmax
 
 ROWS, COUNT = 40, 16
 
@@ -96,3 +96,33 @@ def test_turning_in_32_bits_is_rounded_once():
     want = rotated(x.float(), exact).bfloat16()
     assert torch.equal(rotated(x, exact), want)
     assert not torch.equal(rotated(x, rope(positions, 16, 5e5, torch.bfloat16)), want)
+
+
+def test_a_block_uses_what_its_columns_want_most():
+    rule, pool = Grouped(chosen=2, groups=2, kept=2, scale=1.0), Pool(admitted=5, block=4)
+    scores, bias = drawn(2 * 10, COUNT), drawn(COUNT, seed=1)
+    index, weight = rule(scores, pool(scores, bias, 10))
+    wanted = (scores.sigmoid() + bias).view(2, 10, COUNT)
+    for row in range(2):
+        for start in range(0, 10, 4):
+            block = wanted[row, start : start + 4].tolist()
+            admitted = sorted(range(COUNT), key=lambda e: -max(column[e] for column in block))[:5]
+            for at, column in enumerate(block, 10 * row + start):
+                best = sorted(admitted, key=lambda e: -column[e])[:2]
+                assert index[at].tolist() == best
+                torch.testing.assert_close(weight[at], F.normalize(scores[at, best].sigmoid(), p=1, dim=0))
+
+
+@torch.no_grad()
+def test_a_pool_that_admits_all_is_none():
+    config = {"count": 5, "inner": 6, "router": Grouped(2, 1, 1, 2.5), "biased": True}
+    torch.manual_seed(0)
+    plain = Experts(ExpertsConfig(**config), 8)
+    pooled = Experts(ExpertsConfig(**config, pool=Pool(5, 3)), 8)
+    pooled.load_state_dict(plain.state_dict())
+    x = drawn(2, 7, 8)
+    assert torch.equal(plain(x), pooled(x))
+    pooled = Experts(ExpertsConfig(**config, pool=Pool(2, 3)), 8)
+    pooled.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(pooled(x)[:, 3:6], pooled(x[:, 3:6]))
+    assert not torch.allclose(plain(x), pooled(x))

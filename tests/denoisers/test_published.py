@@ -93,7 +93,6 @@ def test_a_missing_an_extra_and_a_misshapen_tensor_are_named(folder):
         ("rnd1", "layer_types", ["sliding_attention", "full_attention"]),
         ("llada_moe", "moe_router_score_function", "sigmoid"),
         ("llada2_moe", "score_function", "softmax"),
-        ("llada2_moe", "expert_capacity", 48),
         ("diffugpt", "activation_function", "relu"),
         ("diffusion_gemma_moe", "tie_word_embeddings", False),
     ],

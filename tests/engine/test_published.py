@@ -1,7 +1,9 @@
 """Folders in the shapes of released models: what they are told to be, and what they write by their own presets."""
 
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tiny_folders import LAYERS, STOP, VOCAB, folder
 
 from mezzotint.cli.published import USUAL
 from mezzotint.decode.canvases import Renoising
+from mezzotint.decode.choices import NoCache
 from mezzotint.decode.ways import WAYS, tuned
 from mezzotint.denoisers.facts import Overrides
 from mezzotint.denoisers.published import open_published
@@ -181,3 +184,18 @@ def test_blocks_insert_and_delete_where_the_checkpoint_names_the_ids(tmp_path):
     assert not {60, 61, MASK} & {token for text in made.texts for token in text}
     with pytest.raises(CheckpointError, match="both must be ids below 64"):
         open_published(folder(tmp_path / "wrong", config | {"split_token_id": 70}, normed=True))
+
+
+def test_experts_routed_by_blocks_write_alike_with_and_without_a_cache(tmp_path):
+    path = shutil.copytree(GOLDEN / "llada2_moe", tmp_path / "llada22")
+    config = json.loads((path / "config.json").read_text())
+    stored = load_file(path / "model.safetensors")
+    (path / "config.json").write_text(json.dumps(config | {"expert_capacity": 4, "block_size": 8}))
+    published = open_published(path, given=Overrides(mask_id=156))
+    assert sum(p.numel() for p in published.network.parameters()) == sum(x.numel() for x in stored.values())
+    cached = named(published, "llada2")
+    texts = [
+        write(published, [[7, 8, 9], [10] * 12], 16, replace(cached, halt=False, cache=cache)).canvas.tokens
+        for cache in (cached.cache, NoCache())
+    ]
+    assert torch.equal(*texts)
