@@ -212,7 +212,7 @@ def overhead() -> float:
 
 
 LENGTHS, BATCHES, LOOKS = (256, 512, 1024, 2048, 4096), (1, 2, 4, 8), 3
-CACHES = ("no cache", "dual", "block-causal")
+CACHES = ("no cache", "block-causal")
 
 
 def memory() -> list[dict[str, str | int | float]]:
