@@ -136,7 +136,7 @@ def measure(
         assert opened.mask_id is not None
         network, mask_id, block = opened.network, opened.mask_id, opened.block
     if run is not None:
-        record["runs"][name]["held_out_loss"] = losses(recipe, network, mask_id, windows)
+        record["runs"][name]["held_out_loss"] = losses(recipe, network, mask_id, windows[: recipe.windows])
     model, begun = model_of(network, mask_id, block), time.process_time()
     answers: dict[str, Any] = {"windows": len(windows)}
     for way, holes in ways(len(windows), recipe.length, recipe.shares, recipe.hole).items():
