@@ -24,6 +24,7 @@ from mezzotint.evaluate.generative import counted, infilled, quality
 from mezzotint.evaluate.machine import commit, forget_peak, machine, peak_memory, versions
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes import small
+from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
 
 FAMILIES: dict[str, Callable[[], small.Small]] = {
@@ -139,8 +140,9 @@ def _piece(
     forget_peak()
     task = recipe.build()
     _clear(at, recipe, corpus)
-    begun = time.process_time()
-    outcome = run(task, recipe.train, at / "run", title=at.name, resume=(at / "run" / "checkpoints").exists())
+    kept = saved(at / "run" / "checkpoints")
+    before, begun = int(kept[-1].name.removeprefix("step-")) if kept else 0, time.process_time()
+    outcome = run(task, recipe.train, at / "run", title=at.name, resume=bool(kept))
     seconds = time.process_time() - begun
     if outcome.signal:
         raise KeyboardInterrupt
@@ -150,7 +152,8 @@ def _piece(
     bits = error = None
     if model.family.bound is not None or model.family.bounded:
         bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
-    tokens = outcome.step * recipe.rows * recipe.length * recipe.train.accumulate
+    a_step = recipe.rows * recipe.length * recipe.train.accumulate
+    rate = (outcome.step - before) * a_step / seconds
     record: dict[str, Any] = {
         "digest": digest,
         "recipe": to_dict(recipe),
@@ -158,9 +161,10 @@ def _piece(
         "bits_per_character": bits,
         "standard_error": error,
         "parameters": sum(p.numel() for p in model.network.parameters()),
-        "tokens": tokens,
+        "tokens": outcome.step * a_step,
+        # of the steps that were trained in this session; none are left where only the measuring was interrupted
         "cpu_seconds": round(seconds, 1),
-        "tokens_per_cpu_second": round(tokens / seconds, 1),
+        "tokens_per_cpu_second": round(rate, 1) if outcome.step > before else None,
         "threads": torch.get_num_threads(),
         # a league that went on may be of several machines and commits
         "machine": machine()["cpu"],

@@ -45,7 +45,8 @@ def markdown(record: dict[str, Any]) -> str:
         bits, ratio = _bits(entry, base)
         curve = "; ".join(_quality(q) for q in entry["quality"])
         filled = f"{100 * entry['infilling']:.1f} ± {100 * entry['infilling_error']:.1f} %"
-        speed = f"{entry['tokens_per_cpu_second']:,.0f}"
+        rate = entry["tokens_per_cpu_second"]
+        speed = "" if rate is None else f"{rate:,.0f}"
         cells = [entry["name"], bits, ratio, ratios(entry["name"]), speed, filled, curve]
         rows.append(f"| {' | '.join(cells)} |")
     counted = record["counted_bits_per_character"]

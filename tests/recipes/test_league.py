@@ -64,6 +64,9 @@ def test_what_is_done_is_not_done_again_and_what_changed_is(played):
     assert len(said) == 2
     assert "mdlm" in said[0]
     assert again["models"][2]["bits_per_character"] == record["models"][2]["bits_per_character"]
+    # nothing was trained again, so there is no rate to tell
+    assert again["models"][2]["tokens_per_cpu_second"] is None
+    assert "| mdlm | ≤ " in markdown(again)
 
 
 def test_the_table_marks_bounds_and_averages_seeds(played, tmp_path):
