@@ -111,7 +111,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
     from mezzotint.decode.presets import PRESETS
 
     plain = Settings()
-    names = ("mode", "rule", "level", "correct", "accept", "system", "backend")
+    names = ("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier")
     refused = [name for name in names if getattr(settings, name) != getattr(plain, name)]
     if refused:
         raise ConfigError(

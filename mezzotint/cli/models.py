@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="""Models on this machine: list, pull, show, where.
+    help="""Models on this machine: list, pull, show, where, inspect.
 
     Weights live in $MEZZOTINT_HOME, or ~/.cache/mezzotint if that is not set.  A command that takes a model accepts a
     name from the list, a .gguf file, a folder with config.json and safetensors, or the id of a model pulled from

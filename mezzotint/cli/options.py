@@ -160,6 +160,10 @@ class Settings:
             raise RequestError(f"top-p {self.top_p:g} is not above 0 and at most 1: 1 keeps every token")
         if not 0 <= self.seed < 2**63:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
+        if self.block is not None and self.block < 1:
+            raise RequestError(f"cannot write in blocks of {self.block} tokens: ask for at least 1")
+        if self.steps is not None and self.steps < 1:
+            raise RequestError(f"cannot write in {self.steps} steps: ask for at least 1")
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
 
@@ -195,10 +199,6 @@ class Settings:
             raise ConfigError(f"--verifier is for published diffusion models: {self.model} checks its own drafts")
         if given and self.mode != "diffusion":
             raise ConfigError(f"--{given[0]} belongs to --mode diffusion: leave it out of --mode {self.mode}")
-        if self.block is not None and self.block < 1:
-            raise RequestError(f"cannot write in blocks of {self.block} tokens: ask for at least 1")
-        if self.steps is not None and self.steps < 1:
-            raise RequestError(f"cannot denoise a block in {self.steps} steps: ask for at least 1")
         if self.accept is not None and self.correct is False:
             raise ConfigError("--accept says what is taken back, --no-correct takes nothing back: leave one out")
         if self.accept is not None and not 0 <= self.accept <= 1:

@@ -62,10 +62,10 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
 
     begun = time.perf_counter()
     published = open_published(folder, given=Overrides(family=settings.family))
+    how, name = _way(published, settings)
     verifier = None if settings.verifier is None else open_published(settings.verifier)
     tokenizer = _tokenizer(published)
     ids = _ids(tokenizer, prompt, settings)
-    how, name = _way(published, settings)
     if len(ids) + settings.most_tokens > published.context:
         raise ConfigError(
             f"the prompt has {len(ids)} tokens and {settings.most_tokens} more are asked for: {published.name} "
@@ -115,8 +115,10 @@ def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising",
     from mezzotint.decode.ways import tuned
     from mezzotint.engine.published import named
 
-    if refused := settings.given("mode", "rule", "level", "correct", "accept"):
+    if refused := settings.given("mode", "rule", "level", "correct", "accept", "backend"):
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
+    if settings.verifier is not None and settings.preset != "judged":
+        raise ConfigError("--verifier is for --preset judged: leave it out, or add the preset")
     name = settings.preset or USUAL.get(published.family, "eb")
     given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
     return tuned(named(published, name), name, **given), name

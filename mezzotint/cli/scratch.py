@@ -40,7 +40,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
 
 def _refuse(settings: Settings) -> None:
     """Raises ConfigError for options that belong to the hybrid models."""
-    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset")
+    names = ("mode", "temperature", "top_p", "system", "block", "rule", "level", "preset", "verifier", "family")
     if given := settings.given(*names, "correct", "accept", "backend"):
         raise ConfigError(
             f"--{given[0].replace('_', '-')} is for models that answer: one trained from scratch writes with its "

@@ -62,6 +62,10 @@ def test_it_writes_as_its_authors_do_or_by_another_preset(folder):
         (["--rule", "topk"], "--rule is for the default model"),
         (["--system", "x"], "needs a chat template"),
         (["--max-new-tokens", "1000"], "reads at most 128"),
+        (["--steps", "-1"], "cannot write in -1 steps"),
+        (["--block", "0"], "in blocks of 0 tokens"),
+        (["--backend", "native"], "--backend is for the default model"),
+        (["--verifier", "elsewhere"], "--verifier is for --preset judged"),
     ],
 )
 def test_what_it_cannot_do_is_a_sentence(folder, options, message):

@@ -51,6 +51,8 @@ def test_a_run_writes_to_stdout_and_counts_on_stderr(model, capsys):
         (["--steps", "100000"], "ask for 1 to 10000"),
         (["--preset", "llada-fast"], "--preset is for models that answer"),
         (["--temperature", "0.5"], "--temperature is for models that answer"),
+        (["--verifier", "elsewhere"], "--verifier is for models that answer"),
+        (["--family", "idlm"], "--family is for models that answer"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, sentence, model, capsys):
