@@ -5,7 +5,8 @@
 RUN is the folder of a finished `mezzotint train smollm2-dream` or another recipe of its kind.  Loss and
 infilling accuracy along training are taken from its metrics.jsonl.  Then the exported model and, with --base or once
 runs are given, the un-adapted one are asked for missing tokens of the corpus' test part, which neither training nor the
-evaluations along it have seen: the same windows, the same holes, one pass per block.  The un-adapted model is read
+evaluations along it have seen: the same windows, the same holes, one pass per block; adapted ones fill the hole in the
+middle once more with a pass per token.  The un-adapted model is read
 
     causally    as it was trained: left to right, its own answers being read for what comes next
     full        as DiffuLLaMA and Dream read: every column sees every column, logits one column early
@@ -40,6 +41,8 @@ IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
 READINGS = {"causally": (Causal(), 1, 1), "full": (Full(), 1, None), "blocks": (BlockCausal(4), 0, 4)}
 """Of the un-adapted model: who sees whom, columns looked back, columns per block."""
 COLOURS = {"diffullama": "#0f766e", "dream": "#c2410c", "sdar": "#4338ca", "fast_dllm": "#a16207"}
+PASSES = "one by one"
+"""The hole in as many passes as it has tokens, the surest first."""
 GREY, INK = "#a8a29e", "#292524"
 
 
@@ -58,7 +61,8 @@ def main() -> None:
     record |= {"machine": machine(), "versions": versions(), "commit": commit(), "threads": torch.get_num_threads()}
     for run in given.runs:
         facts = read(run)
-        record["runs"][facts["config"]["family"]["kind"]] = facts
+        kind = facts["config"]["family"]["kind"]
+        record["runs"][kind] = {**record["runs"].get(kind, {}), **facts}
     known = [facts["config"] for facts in record["runs"].values()]
     recipe = from_dict(Adaptation, known[0]) if known else Adaptation(data=given.data, **_first())
     windows, record["test"] = asked(recipe, given.windows)
@@ -90,13 +94,14 @@ def read(run: Path) -> dict[str, Any]:
     evaluations = [
         {key: value for key, value in line.items() if key != "kind"} for line in lines if line["kind"] == "eval"
     ]
+    steps = lines[-1]["step"]
     seconds = [line["seconds"] for line in lines if line["kind"] == "event" and "seconds" in line]
     return {
         "config": config,
         "command": ["mezzotint", *without_place(found["sessions"][0]["command"][1:])],
         "tokens_per_step": per_step,
-        "tokens": per_step * losses[-1][0],
-        "steps": losses[-1][0],
+        "tokens": per_step * steps,
+        "steps": steps,
         "seconds": seconds[-1] if seconds else None,
         "loss": losses,
         "evaluations": evaluations,
@@ -122,8 +127,18 @@ def asked(recipe: Adaptation, count: int) -> tuple[torch.Tensor, dict[str, Any]]
 def measure(
     record: dict[str, Any], name: str, out: Path, recipe: Adaptation, windows: torch.Tensor, run: Path | None
 ) -> None:
-    """Ask one model, unless the record has its answers to as many windows."""
-    if record["found"].get(name, {}).get("windows") == len(windows):
+    """Ask one model what the record does not have of it for as many windows."""
+    answers: dict[str, Any] = record["found"].get(name, {})
+    if answers.get("windows") != len(windows):
+        answers = {"windows": len(windows), "cpu_seconds": 0.0}
+    questions = {
+        way: (holes, 1) for way, holes in ways(len(windows), recipe.length, recipe.shares, recipe.hole).items()
+    }
+    last = f"{recipe.hole} in the middle"
+    if run is not None:
+        questions[f"{last}, {PASSES}"] = (questions[last][0], recipe.hole)
+    questions = {way: question for way, question in questions.items() if way not in answers}
+    if not questions:
         return
     if run is None:
         checkpoint = open_checkpoint(recipe.model)
@@ -135,14 +150,14 @@ def measure(
         assert isinstance(opened.network, Aligned)
         assert opened.mask_id is not None
         network, mask_id, block = opened.network, opened.mask_id, opened.block
-    if run is not None:
+    if run is not None and "held_out_loss" not in record["runs"][name]:
         record["runs"][name]["held_out_loss"] = losses(recipe, network, mask_id, windows[: recipe.windows])
     model, begun = model_of(network, mask_id, block), time.process_time()
-    answers: dict[str, Any] = {"windows": len(windows)}
-    for way, holes in ways(len(windows), recipe.length, recipe.shares, recipe.hole).items():
-        found = infilled(model, windows, holes)
+    for way, (holes, steps) in questions.items():
+        found = infilled(model, windows, holes, steps)
         answers[way] = {"share": found.share, "error": found.error, "tokens": found.tokens}
-    record["found"][name] = answers | {"cpu_seconds": round(time.process_time() - begun, 1)}
+    answers["cpu_seconds"] = round(answers["cpu_seconds"] + time.process_time() - begun, 1)
+    record["found"][name] = answers
     write_json(out, record)
     print(name, answers, flush=True)
 
@@ -160,19 +175,25 @@ def losses(recipe: Adaptation, network: Aligned, mask_id: int, windows: torch.Te
 
 def table(record: dict[str, Any]) -> str:
     """The answers as Markdown."""
-    names = [key for key, value in next(iter(record["found"].values())).items() if isinstance(value, dict)]
+    names = list(dict.fromkeys(key for found in record["found"].values() for key in found if "cpu" not in key))
+    names.remove("windows")
     rows = [f"| model | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
     for name, found in record["found"].items():
-        cells = [f"{100 * found[key]['share']:.1f} ± {100 * found[key]['error']:.1f} %" for key in names]
+        cells = [_cell(found.get(key)) for key in names]
         rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _cell(found: dict[str, float] | None) -> str:
+    return "" if found is None else f"{100 * found['share']:.1f} ± {100 * found['error']:.1f} %"
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """Losses over their own beginning, and accuracy along training."""
     from matplotlib.figure import Figure
 
-    names = [key for key, value in record["found"]["un-adapted, full"].items() if isinstance(value, dict)]
+    answered = record["found"]["un-adapted, full"].items()
+    names = [key for key, value in answered if isinstance(value, dict) and not key.endswith(PASSES)]
     figure = Figure(figsize=(4 * (1 + len(names)), 3.6), layout="constrained", facecolor="white")
     loss, *panels = figure.subplots(1, 1 + len(names))
     for kind, facts in record["runs"].items():
