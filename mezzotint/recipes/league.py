@@ -99,6 +99,10 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"cannot write {folder} ({error.strerror}): choose another folder by --out") from None
+    if (held := len(corpus.test.ids)) < (least := 16 * first.length):
+        raise ConfigError(
+            f"{league.corpus} holds out {held} tokens, and a league measures {least} or more: give more text"
+        )
     results: list[dict[str, Any]] = []
     judge: Scratch | None = None
     begun, made = time.perf_counter(), 0

@@ -178,6 +178,13 @@ def test_leagues_are_refused_before_anything_is_trained(asked, sentence, text, t
     assert not (tmp_path / "new").exists()
 
 
+def test_a_text_too_short_to_measure_on_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "short.txt").write_text("a cat sat on the mat. " * 200)
+    with pytest.raises(ConfigError, match=r"holds out .* measures 1024 or more"):
+        play(League(corpus=str(tmp_path / "short.txt"), families=("ar",), steps=2), tmp_path / "out", print)
+    assert not list((tmp_path / "out").iterdir())
+
+
 def test_a_folder_that_cannot_be_is_refused(text):
     with pytest.raises(ConfigError, match="choose another folder"):
         play(League(corpus=text, families=("ar",)), Path(text), print)
