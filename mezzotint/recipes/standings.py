@@ -79,10 +79,11 @@ def draw(record: dict[str, Any], path: Path) -> None:
         ConfigError: the path cannot become a picture, or the package that draws is missing.
     """
     check(path)
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     entries = averaged(record)
-    figure = Figure(figsize=(11, 4.2), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(12.5, 4.6), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
     bounded = [entry for entry in reversed(entries) if entry["bits_per_character"] is not None]
     names, bits = [entry["name"] for entry in bounded], [entry["bits_per_character"] for entry in bounded]
@@ -93,12 +94,13 @@ def draw(record: dict[str, Any], path: Path) -> None:
     # a bound far beyond counting tokens would leave the others no room
     left.set_xlim(min(bits) * 0.8, min(max(bits) * 1.05, 1.5 * record["counted_bits_per_character"]["unigram"]))
     left.set_title("bits per character on held-out text (dotted: pairs counted)", loc="left", fontsize=10, color=INK)
-    for entry in entries:
-        curve = entry["quality"]
-        right.plot([q["steps"] for q in curve], [q["judge_bits"] for q in curve], marker="o", ms=4, label=entry["name"])
+    for number, entry in enumerate(entries):
+        curve, colour = entry["quality"], colormaps["tab20"](number % 20)
+        steps, judged = [q["steps"] for q in curve], [q["judge_bits"] for q in curve]
+        right.plot(steps, judged, marker="o", ms=4, color=colour, label=entry["name"])
     right.set_xscale("log", base=2)
     right.set_title("the judge's bits per token of samples, against passes", loc="left", fontsize=10, color=INK)
-    right.legend(fontsize=8, frameon=False)
+    right.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelcolor=INK, labelsize=8)
