@@ -54,6 +54,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     from mezzotint.denoisers.published import open_published
     from mezzotint.engine.published import model_of
 
+    settings.limit_threads()
     begun = time.perf_counter()
     how, name = _preset(folder, settings)
     published = open_published(folder)

@@ -167,6 +167,13 @@ class Settings:
         if self.threads is not None and self.threads < 1:
             raise ConfigError(f"cannot run on {self.threads} threads: use at least 1, or leave --threads out")
 
+    def limit_threads(self) -> None:
+        """For models that run in torch; the default one has threads of its own."""
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+
     def writing(self) -> dict[str, Any]:
         """The keyword arguments of `Model.generate` and `Model.stream`."""
         options: dict[str, Any] = {

@@ -60,6 +60,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     from mezzotint.denoisers.published import open_published
     from mezzotint.engine.published import begin
 
+    settings.limit_threads()
     begun = time.perf_counter()
     published = open_published(folder, given=Overrides(family=settings.family))
     how, name = _way(published, settings)

@@ -18,6 +18,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
         raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
     from mezzotint.evaluate.scratch import Scratch
 
+    settings.limit_threads()
     begun = time.perf_counter()
     model = Scratch.load(folder)
     loaded = time.perf_counter()

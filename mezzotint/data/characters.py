@@ -113,7 +113,7 @@ def read_text(path: Path, least: int) -> str:
         ConfigError: it is missing, not UTF-8, or too short.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # a byte-order mark is no letter
     except OSError as error:
         raise ConfigError(f"cannot read the text {path}: {error.strerror or error}") from None
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ Muon on the matrices, and many steps of few windows, teach a small network more 
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -160,6 +161,8 @@ class _Judge:
         if family.bound is not None or family.bounded:
             bits, error = found.bits(self.corpus.valid.ratio)
             results = {"bits_per_character": bits, "standard_error": error}
+        if not math.isfinite(found.error):  # a single window has no spread
+            del results["standard_error"]
         for index, text in enumerate(self.write(network)):
             results[f"sample {index + 1}"] = text
         return results

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from mezzotint.checkpoints import DEFAULT_MODEL
 from mezzotint.cli.generate import generate
@@ -109,3 +110,14 @@ def test_help_teaches_with_examples_and_loads_no_torch(verb):
     assert shown.strip().endswith("False")
     assert f"mezzotint {verb}" in shown
     assert all(word in shown for word in ("--temperature", "--rule", "--threads", "verify"))
+
+
+def test_models_in_torch_take_the_threads_asked_for():
+    before = torch.get_num_threads()
+    try:
+        Settings(threads=3).limit_threads()
+        assert torch.get_num_threads() == 3
+        Settings().limit_threads()
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)

@@ -53,3 +53,8 @@ def test_binary_files_are_no_texts(tmp_path):
     (tmp_path / "x").write_bytes(b"h\xe4user")
     with pytest.raises(ConfigError, match="at byte 1, convert it with iconv"):
         read_text(tmp_path / "x", 1)
+
+
+def test_a_byte_order_mark_is_no_letter(tmp_path):
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbfabc")
+    assert read_text(tmp_path / "marked.txt", 1) == "abc"
