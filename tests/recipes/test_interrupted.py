@@ -16,7 +16,7 @@ from mezzotint.recipes import load
 from mezzotint.train import checkpoint
 from mezzotint.train.loop import run
 
-TEXT = "the cat sat on the mat and the dog sat on the log. " * 100
+TEXT = "the cat sat on the mat and the dog sat on the log. " * 110
 EDITS = [
     "network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=4", "samples=0", "windows=16",
     "train.max_minutes=null", "train.steps=60", "train.log_every=1", "train.save_every=5", "train.eval_every=null",
