@@ -185,6 +185,7 @@ class _Two:
         unread = [*text[before:], *drafts]
         places = range(before, before + len(unread))
         answers = _read(self.verifier, self.memory, unread, places, causal_behind(before), device)[start - 1 - before :]
+        answers[:, model.tokens or model.vocab :] = -torch.inf
         right = self.choose(answers, start)
         stand = _standing(drafts, right)
         self.memory.truncate(start + stand)
@@ -216,6 +217,7 @@ class _One:
         sees = behind_sets(before, start - before, sets, count)
         raw = _read(self.model.network, self.memory, tokens, places, sees, self.model.device)
         raw[:, self.model.mask_id] = -torch.inf
+        raw[:, self.model.tokens or self.model.vocab :] = -torch.inf
         right = self.choose(raw[start - 1 - before : len(unread)], start)
         stand = _standing(drafts, right)
         own = raw[len(unread) + stand * count :][:count]

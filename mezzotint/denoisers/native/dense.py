@@ -228,11 +228,12 @@ class Stack:
 
     def _turned(self, positions: Tensor) -> Tensor:
         """Float[2, n, turned / 2]: cosines and sines of positions 0 to n - 1, all of these among them."""
-        most = int(positions.max()) + 1
-        if most > self._turns.shape[1]:
-            angle = self.angles(torch.arange(max(most, 2 * self._turns.shape[1])))
-            self._turns = torch.stack([angle.cos(), angle.sin()])
-        return self._turns
+        most, turns = int(positions.max()) + 1, self._turns
+        if most > turns.shape[1]:
+            angle = self.angles(torch.arange(max(most, 2 * turns.shape[1])))
+            # another thread may put a shorter table there meanwhile: this pass keeps its own
+            turns = self._turns = torch.stack([angle.cos(), angle.sin()])
+        return turns
 
     def _check(self, x: Tensor, mask: Tensor | None, store: Store | None) -> None:
         shape, (batch, count, width) = self.shape, x.shape
