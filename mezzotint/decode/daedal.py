@@ -83,8 +83,7 @@ class Growth:
         self.start = max(map(len, prompts))
         guidance = Guidance(how.guidance, torch.tensor([model.mask_id], device=model.device)) if how.guidance else None
         self.reader = Reader(model.network, sees=model.sees, valid=self.valid, guidance=guidance)
-        nothing = torch.arange(model.vocab, device=model.device) >= (model.tokens or model.vocab)
-        self.blank, self.unmasked = Ban(nothing), Ban(torch.arange(model.vocab, device=model.device) == model.mask_id)
+        self.blank, self.unmasked = Ban(model.padding), Ban(model.among(model.mask_id))
         self.propose: Propose = tempered(how.temperature, how.top_p)
 
     def __iter__(self) -> Iterator[Canvas]:

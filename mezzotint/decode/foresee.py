@@ -16,8 +16,8 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Places, Span, Step
 from mezzotint.decode.choices import ExactCache, Klass
-from mezzotint.decode.generate import Model, Written, lay_out
-from mezzotint.decode.halt import confirmed, written
+from mezzotint.decode.generate import Generation, Model, lay_out
+from mezzotint.decode.halt import confirmed
 from mezzotint.decode.plan import following, multiples
 from mezzotint.decode.presets import Preset, decoding
 from mezzotint.decode.reader import Guidance, Reader
@@ -57,7 +57,7 @@ class Foreseeing:
         return Foresight(self, model, prompts, length, seeds)
 
 
-class Foresight:
+class Foresight(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
@@ -76,6 +76,7 @@ class Foresight:
         guidance = Guidance(how.how.guidance, blind) if how.how.guidance else None
         valid = None if self.valid is None else self.valid.repeat_interleave(how.drafts, 0)
         self.reader = Reader(model.network, self.parts.policy, model.sees, valid, guidance)
+        self.reads = self.reader.passes
 
     def __iter__(self) -> Iterator[Canvas]:
         place = following if self.model.block is None else multiples
@@ -83,10 +84,6 @@ class Foresight:
             for window in place(self.canvas, self.how.how.block or self.model.block or self.length):
                 if bool(self._live(window).any()):
                     yield from self._window(window)
-
-    def result(self) -> Written:
-        """What is written by now."""
-        return Written(written(self.canvas, self.length, self.stop), self.canvas, self.valid, self.reader.passes)
 
     def _live(self, window: Span) -> Tensor:
         """Bool[B]: rows that have not ended and have something open in the window."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -48,6 +48,26 @@ class Model:
     def sees(self) -> Sees:
         """Who sees whom."""
         return self.pattern or (full if self.block is None else partial(block_causal, self.block))
+
+    @property
+    def words(self) -> int:
+        """Ids that stand for something; those from here on do not."""
+        return self.tokens or self.vocab
+
+    @cached_property
+    def never(self) -> Tensor:
+        """Bool[V]: ids that are never written, the mask and the padding of the vocabulary."""
+        return self.among(self.mask_id) | self.padding
+
+    @cached_property
+    def padding(self) -> Tensor:
+        """Bool[V]: ids that stand for nothing."""
+        return torch.arange(self.vocab, device=self.device) >= self.words
+
+    def among(self, *ids: int) -> Tensor:
+        """Bool[V]: these ids."""
+        wanted = torch.tensor(ids, dtype=torch.long, device=self.device)
+        return torch.isin(torch.arange(self.vocab, device=self.device), wanted)
 
     def prior(self, shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
         """Long[B, L]: masks."""
@@ -103,7 +123,22 @@ def generate(
     return run.result()
 
 
-class Run:
+class Generation:
+    """What is written by any loop: a canvas, what of it is no padding, and the columns that each pass read."""
+
+    canvas: Canvas
+    valid: Tensor | None
+    length: int
+    stop: tuple[int, ...]
+    """Ids at which texts end."""
+    reads: list[int]
+
+    def result(self) -> Written:
+        """What is written by now."""
+        return Written(written(self.canvas, self.length, self.stop), self.canvas, self.valid, self.reads)
+
+
+class Run(Generation):
     """One generation, step by step: iterating gives the canvas after each step."""
 
     def __init__(
@@ -120,11 +155,13 @@ class Run:
         blind = torch.tensor([model.mask_id], device=model.device)
         guidance = Guidance(decoding.guidance, blind) if decoding.guidance else None
         self.reader = Reader(model.network, decoding.policy, model.sees, self.valid, guidance)
+        self.reads = self.reader.passes
+        self.stop = model.stop if decoding.halt else ()
 
     def __iter__(self) -> Iterator[Canvas]:
         plan = self.decoding.plan
-        if self.decoding.halt and self.model.stop:
-            plan = Until(plan, self.model.stop, self.decoding.settled)
+        if self.stop:
+            plan = Until(plan, self.stop, self.decoding.settled)
         with torch.inference_mode():
             if self.decoding.focus:
                 yield from self._focused(plan)
@@ -150,11 +187,6 @@ class Run:
                 step = steps.send(self.canvas)
             except StopIteration:
                 return
-
-    def result(self) -> Written:
-        """What is written by now."""
-        stop = self.model.stop if self.decoding.halt else ()
-        return Written(written(self.canvas, self.length, stop), self.canvas, self.valid, self.reader.passes)
 
 
 def lay_out(

@@ -16,8 +16,8 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.cache import Settled
 from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step
-from mezzotint.decode.generate import Model, Written, lay_out
-from mezzotint.decode.halt import confirmed, written
+from mezzotint.decode.generate import Generation, Model, lay_out
+from mezzotint.decode.halt import confirmed
 from mezzotint.decode.plan import multiples
 from mezzotint.decode.propose import Propose
 from mezzotint.decode.reader import Reader
@@ -60,7 +60,7 @@ class InsertDelete:
         return Editing(self, model, prompts, length, seeds)
 
 
-class Editing:
+class Editing(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
@@ -74,13 +74,13 @@ class Editing:
         assert model.block is not None
         assert model.edit_ids is not None
         self.how, self.model, self.length, self.block = how, model, length, model.block
+        self.stop = model.stop
         self.delete, self.insert = model.edit_ids
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
         self.reader = Reader(model.network, Settled(model.block), model.sees, self.valid)
         self.propose: Propose = tempered(how.temperature, how.top_p)
-        ids = torch.arange(model.vocab, device=model.device)
-        never = (ids == model.mask_id) | (ids >= (model.tokens or model.vocab))
-        self.ban, self.plain = Ban(never), Ban(never | (ids == self.delete) | (ids == self.insert))
+        self.reads = self.reader.passes
+        self.ban, self.plain = Ban(model.never), Ban(model.never | model.among(*model.edit_ids))
 
     def __iter__(self) -> Iterator[Canvas]:
         with torch.inference_mode():
@@ -89,11 +89,6 @@ class Editing:
                 live = live & ~confirmed(self.canvas, self.model.stop)
                 if bool(live.any()):
                     yield from self._window(window, live)
-
-    def result(self) -> Written:
-        """What is written by now."""
-        texts = written(self.canvas, self.length, self.model.stop)
-        return Written(texts, self.canvas, self.valid, self.reader.passes)
 
     def _window(self, window: Span, live: Tensor) -> Iterator[Canvas]:
         columns = window.columns()

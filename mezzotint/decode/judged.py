@@ -19,8 +19,7 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.cache import Kept
 from mezzotint.decode.canvas import Canvas
-from mezzotint.decode.generate import Model, Written, lay_out
-from mezzotint.decode.halt import written
+from mezzotint.decode.generate import Generation, Model, lay_out
 from mezzotint.decode.reader import Network, Sees
 from mezzotint.decode.shapers import tempered
 from mezzotint.errors import CanvasError, ConfigError
@@ -108,7 +107,7 @@ def may_judge(network: Network, sees: Sees) -> bool:
     return network.lookback == 1 and mask is not None and not bool(mask(zero, zero, zero, one))
 
 
-class Trial:
+class Trial(Generation):
     """One generation: iterating gives the canvas after each round."""
 
     def __init__(
@@ -123,16 +122,12 @@ class Trial:
         if not all(prompts):
             raise CanvasError("a causal network cannot write without a prompt: give at least one token")
         self.model, self.judge, self.prompts, self.length = model, judge, prompts, length
-        self.reads: list[int] = []
+        self.stop, self.reads = model.stop, []
 
     def __iter__(self) -> Iterator[Canvas]:
         with torch.inference_mode():
             for row, prompt in enumerate(self.prompts):
                 yield from self._text(row, list(prompt))
-
-    def result(self) -> Written:
-        """What is written by now."""
-        return Written(written(self.canvas, self.length, self.model.stop), self.canvas, self.valid, self.reads)
 
     def _text(self, row: int, text: list[int]) -> Iterator[Canvas]:
         start, judge = len(text), self.judge(int(self.canvas.seed[row]), len(text) + self.length)
@@ -176,8 +171,7 @@ class _Two:
         h = model.network.hidden(Inputs(canvas, columns, Attend(width, width, model.sees(0))), None)
         at = start - model.network.lookback
         raw = model.network.head(h[0, at : at + ahead])
-        raw[:, model.mask_id] = -torch.inf
-        raw[:, model.tokens or model.vocab :] = -torch.inf
+        raw[:, model.never] = -torch.inf
         drafts = self.choose(raw, start)
         if self.memory is None:
             self.memory = self.verifier.memory(1, self.end)
@@ -185,7 +179,7 @@ class _Two:
         unread = [*text[before:], *drafts]
         places = range(before, before + len(unread))
         answers = _read(self.verifier, self.memory, unread, places, causal_behind(before), device)[start - 1 - before :]
-        answers[:, model.tokens or model.vocab :] = -torch.inf
+        answers[:, model.words :] = -torch.inf
         right = self.choose(answers, start)
         stand = _standing(drafts, right)
         self.memory.truncate(start + stand)
@@ -216,8 +210,7 @@ class _One:
         places = [*range(before, before + len(unread)), *(start + s + i for s in range(sets) for i in range(count))]
         sees = behind_sets(before, start - before, sets, count)
         raw = _read(self.model.network, self.memory, tokens, places, sees, self.model.device)
-        raw[:, self.model.mask_id] = -torch.inf
-        raw[:, self.model.tokens or self.model.vocab :] = -torch.inf
+        raw[:, self.model.never] = -torch.inf
         right = self.choose(raw[start - 1 - before : len(unread)], start)
         stand = _standing(drafts, right)
         own = raw[len(unread) + stand * count :][:count]

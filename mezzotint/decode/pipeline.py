@@ -20,8 +20,8 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.cache import Policy, Read, Settled, Store
 from mezzotint.decode.canvas import Canvas, Span, Step
-from mezzotint.decode.generate import Model, Written, lay_out
-from mezzotint.decode.halt import confirmed, written
+from mezzotint.decode.generate import Generation, Model, lay_out
+from mezzotint.decode.halt import confirmed
 from mezzotint.decode.propose import Noise, Propose, certain
 from mezzotint.decode.reader import Reader, Sees
 from mezzotint.decode.shapers import Ban, tempered
@@ -67,7 +67,7 @@ class Pipelined:
         return Pipeline(self, model, prompts, length, seeds)
 
 
-class Pipeline:
+class Pipeline(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
@@ -78,15 +78,15 @@ class Pipeline:
         length: int,
         seeds: Sequence[int] | None,
     ) -> None:
-        self.how, self.model, self.length = how, model, length
+        self.how, self.model, self.length, self.stop = how, model, length, model.stop
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
         self.start = self.canvas.tokens.shape[1] - length
         self.begun = torch.ones_like(self.canvas.seed)
         policy: Policy = Settled(1) if how.causal else Waiting(how.delay, how.every, self.start, how.block)
         sees: Sees = (lambda before: behind_prompt(self.start, how.block, before)) if how.causal else model.sees
         self.reader = Reader(model.network, policy, sees)
-        columns = torch.arange(model.vocab, device=model.device)
-        self.ban = Ban((columns == model.mask_id) | (columns >= (model.tokens or model.vocab)))
+        self.reads = self.reader.passes
+        self.ban = Ban(model.never)
         self.propose: Propose = tempered(how.temperature, how.top_p)
 
     def __iter__(self) -> Iterator[Canvas]:
@@ -96,11 +96,6 @@ class Pipeline:
                 self._pass(live, k)
                 k += 1
                 yield self.canvas
-
-    def result(self) -> Written:
-        """What is written by now."""
-        texts = written(self.canvas, self.length, self.model.stop)
-        return Written(texts, self.canvas, self.valid, self.reader.passes)
 
     def _pass(self, live: Tensor, k: int) -> None:
         canvas, how = self.canvas, self.how

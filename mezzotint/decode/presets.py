@@ -7,7 +7,6 @@ other.  Every preset honours temperature, top-p, top-k and seeds.
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -163,7 +162,7 @@ def _rule(preset: Preset, model: Model, size: int) -> Rule:
         return ancestral(Linear(eps=0), model.prior, Beside(draw, (ban, *filters)))
     propose: Propose = draw if preset.filtered or not filters else Beside(draw, filters, score)
     if preset.ends == "last":
-        propose = Reluctant(propose, _among(model.stop, model))
+        propose = Reluctant(propose, model.among(*model.stop))
     if preset.confidence == "random":
         propose = Scattered(propose)
     if preset.order_temperature:
@@ -189,13 +188,7 @@ def _filters(preset: Preset) -> tuple[Filter, ...]:
 
 def _banned(preset: Preset, model: Model) -> Tensor:
     """Bool[V]: the mask, rows of the vocabulary that stand for nothing, and end tokens where they are not wanted."""
-    never = (model.mask_id, *(model.stop if preset.ends == "never" else ()))
-    return _among(never, model) | (torch.arange(model.vocab, device=model.device) >= (model.tokens or model.vocab))
-
-
-def _among(ids: tuple[int, ...], model: Model) -> Tensor:
-    wanted = torch.tensor(ids, dtype=torch.long, device=model.device)
-    return torch.isin(torch.arange(model.vocab, device=model.device), wanted)
+    return model.never | model.among(*(model.stop if preset.ends == "never" else ()))
 
 
 _LEAP = Preset(choose=Leap(), block=32)

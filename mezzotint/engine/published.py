@@ -118,7 +118,7 @@ def _checked(verifier: Published, published: Published, model: Model, longest: i
     if not isinstance(network, Aligned) or not may_judge(network, verifier.attention):
         raise ConfigError(f"{verifier.name} cannot check drafts: only a causal model can")
     words = [_words(each) for each in (verifier, published)]
-    if (model.tokens or model.vocab) > verifier.vocab or (None not in words and words[0] != words[1]):
+    if model.words > verifier.vocab or (None not in words and words[0] != words[1]):
         raise ConfigError(f"{verifier.name} cannot check drafts of {published.name}: it has another vocabulary")
     if longest > verifier.context:
         raise CapacityError(f"cannot write to {longest} tokens: {verifier.name} reads at most {verifier.context}")

@@ -66,11 +66,9 @@ def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tens
         [None if hole else token for token, hole in zip(*row, strict=True)]
         for row in zip(windows.tolist(), holes.tolist(), strict=True)
     ]
-    never = torch.arange(model.vocab, device=model.device)
-    never = (never == model.mask_id) | (never >= (model.tokens or model.vocab))
     size = model.block or windows.shape[1]
     decoding = Decoding(
-        rule=Unmask(likeliest, surest, shapers=(Ban(never),)),
+        rule=Unmask(likeliest, surest, shapers=(Ban(model.never),)),
         plan=Blocks(size, min(steps, size), place=following if model.block is None else multiples),
         policy=nothing if model.block is None else Settled(model.block),
         halt=False,
