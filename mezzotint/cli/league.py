@@ -45,6 +45,8 @@ def league(
     from mezzotint.recipes.league import FAMILIES, League, play
     from mezzotint.recipes.standings import draw, markdown
 
+    if steps < 1:
+        raise ConfigError(f"a league of {steps} steps teaches nothing: give --steps 1 or more")
     if plot is not None:
         _check_picture(plot)
     settings = {

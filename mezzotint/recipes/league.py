@@ -4,6 +4,8 @@ Each model is a piece of its own with its result beside it, so a league that sto
 be run apart.  A piece whose settings changed is made again.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import shutil
@@ -88,7 +90,11 @@ class League:
 
 
 def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Train and measure what is missing in `folder`; the whole record."""
+    """Train and measure what is missing in `folder`; the whole record.
+
+    Raises:
+        ConfigError: a league that cannot be, a text too short for it, or a folder where another one is at work.
+    """
     league.check()
     pieces = [(JUDGE, _JUDGES_SEED)] + [(name, seed) for name in league.families for seed in league.seeds]
     first = _recipe(league, "ar", 0)
@@ -103,6 +109,30 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
         raise ConfigError(
             f"{league.corpus} holds out {held} tokens, and a league measures {least} or more: give more text"
         )
+    with _alone(folder):
+        results = _played(league, folder, pieces, corpus, tell)
+    ratio = corpus.test.ratio
+    base = {k: v * ratio for k, v in counted(corpus.train.ids, corpus.test.ids, corpus.vocabulary.vocab).items()}
+    return {"league": to_dict(league), "corpus": corpus.facts, "counted_bits_per_character": base, "models": results}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Raises ConfigError where another league is at work in the folder: each would undo what the other trains."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"another league is at work in {folder}: wait for its end, or choose another folder by --out"
+            ) from None
+        yield
+
+
+def _played(
+    league: League, folder: Path, pieces: list[tuple[str, int]], corpus: Corpus, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Every piece's record, trained and measured where it is missing."""
     results: list[dict[str, Any]] = []
     judge: Scratch | None = None
     begun, made = time.perf_counter(), 0
@@ -122,9 +152,7 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
         if name == JUDGE:
             judge = Scratch.load(at / "run" / "export")
         results.append({"name": name, "seed": seed, **found})
-    ratio = corpus.test.ratio
-    base = {k: v * ratio for k, v in counted(corpus.train.ids, corpus.test.ids, corpus.vocabulary.vocab).items()}
-    return {"league": to_dict(league), "corpus": corpus.facts, "counted_bits_per_character": base, "models": results}
+    return results
 
 
 def _recipe(league: League, name: str, seed: int, times: int = 1) -> small.Small:

@@ -127,6 +127,13 @@ def test_seeds_are_whole_numbers(seeds, tmp_path, capsys):
     assert not (tmp_path / "league").exists()
 
 
+@pytest.mark.parametrize("steps", [0, -1])
+def test_leagues_of_no_steps_are_refused_in_a_sentence(steps, tmp_path, capsys):
+    said = refused(capsys, "league", "--steps", steps, "--out", tmp_path / "league")
+    assert f"a league of {steps} steps teaches nothing: give --steps 1 or more" in said
+    assert not (tmp_path / "league").exists()
+
+
 def test_a_picture_that_cannot_be_is_refused_first(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     said = refused(capsys, "league", "--plot", tmp_path / "file" / "x.svg", "--out", tmp_path / "league")

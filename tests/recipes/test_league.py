@@ -1,5 +1,6 @@
 """The league on a toy language: pieces are kept, figures are there, mistakes are sentences."""
 
+import fcntl
 import json
 import math
 from pathlib import Path
@@ -188,6 +189,15 @@ def test_a_text_too_short_to_measure_on_is_refused_before_anything_is_trained(tm
 def test_a_folder_that_cannot_be_is_refused(text):
     with pytest.raises(ConfigError, match="choose another folder"):
         play(League(corpus=text, families=("ar",)), Path(text), print)
+
+
+def test_two_leagues_never_work_in_one_folder(played, text):
+    league, folder, record, _ = played
+    with (folder / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="another league is at work"):
+            play(league, folder, print)
+    assert play(league, folder, print)["corpus"] == record["corpus"]
 
 
 def test_other_settings_begin_anew_and_broken_results_are_made_again(text, tmp_path):
