@@ -42,7 +42,8 @@ def generate(
     are plain text in it.
 
     A model that `mezzotint train` made continues the prompt, or fills its
-    holes, written as underscores, one per token.
+    holes, written as underscores, one per token.  DreamOn fills a blank of
+    three or more with as many tokens as it takes.
     """
     from mezzotint.cli.runs import folder_of
 

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mezzotint.cli.adapted import HOLE
 from mezzotint.cli.answer import Answer, last
 from mezzotint.cli.options import Settings
 from mezzotint.errors import CheckpointError, ConfigError
@@ -12,7 +13,8 @@ from mezzotint.errors import CheckpointError, ConfigError
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
     from mezzotint.decode.canvases import Renoising
-    from mezzotint.decode.ways import Way
+    from mezzotint.decode.stretch import Stretching
+    from mezzotint.decode.ways import Running, Way
     from mezzotint.denoisers.published import Published
 
 USUAL = {
@@ -20,6 +22,7 @@ USUAL = {
     "llada_moe": "llada-ref",
     "llada2": "llada2",
     "dream": "dream-ref",
+    "dreamon": "dreamon",
     "diffullama": "diffullama",
     "diffugpt": "diffullama",
     "sdar": "sdar",
@@ -55,35 +58,34 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
 
 
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
-    """Answer a prompt as the model's authors decode, or by another preset."""
+    """Answer a prompt as the model's authors decode, or by another preset; fill its blanks where the preset can."""
+    from mezzotint.decode.stretch import Stretching
     from mezzotint.denoisers.facts import Overrides
     from mezzotint.denoisers.published import open_published
-    from mezzotint.engine.published import begin
 
     settings.limit_threads()
     begun = time.perf_counter()
     published = open_published(folder, given=Overrides(family=settings.family))
     how, name = _way(published, settings)
-    verifier = None if settings.verifier is None else open_published(settings.verifier)
     tokenizer = _tokenizer(published)
-    ids = _ids(tokenizer, prompt, settings)
-    if len(ids) + settings.most_tokens > published.context:
-        raise ConfigError(
-            f"the prompt has {len(ids)} tokens and {settings.most_tokens} more are asked for: {published.name} "
-            f"reads at most {published.context}"
-        )
-    run = begin(published, [ids], settings.most_tokens, how, [settings.seed], verifier)
+    pieces = HOLE.split(prompt)[::2] if isinstance(how, Stretching) else [prompt]
+    whole = len(pieces) > 1
+    if isinstance(how, Stretching) and whole:
+        run, start = _filled(published, tokenizer, pieces, how, settings), 0
+    else:
+        run, start = _continued(published, tokenizer, prompt, how, settings)
     loaded = time.perf_counter()
     last(
         iter(run),
         lambda token, undecided: "░" if undecided else tokenizer.decode([token]),
         painted=live and not as_json,
-        start=len(ids),
+        start=start,
     )
     seconds, written = time.perf_counter() - loaded, run.result()
     tokens = len(written.texts[0])
+    shown = written.canvas.tokens[0].tolist() if whole else written.texts[0]
     Answer(
-        text=tokenizer.decode(written.texts[0]),
+        text=tokenizer.decode([token for token in shown if token not in published.stop_ids]),
         tokens=tokens,
         seconds=seconds,
         forwards=written.passes,
@@ -92,6 +94,35 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
         finish_reason="stop" if tokens < settings.most_tokens else "length",
         load_seconds=loaded - begun,
     ).say(as_json=as_json)
+
+
+def _continued(
+    published: "Published", tokenizer: "Tokenizer", prompt: str, how: "Way | Renoising", settings: Settings
+) -> tuple["Running", int]:
+    """A generation behind the prompt, and where it begins."""
+    from mezzotint.denoisers.published import open_published
+    from mezzotint.engine.published import begin
+
+    verifier = None if settings.verifier is None else open_published(settings.verifier)
+    ids = _ids(tokenizer, prompt, settings)
+    if len(ids) + settings.most_tokens > published.context:
+        raise ConfigError(
+            f"the prompt has {len(ids)} tokens and {settings.most_tokens} more are asked for: {published.name} "
+            f"reads at most {published.context}"
+        )
+    return begin(published, [ids], settings.most_tokens, how, [settings.seed], verifier), len(ids)
+
+
+def _filled(
+    published: "Published", tokenizer: "Tokenizer", pieces: list[str], how: "Stretching", settings: Settings
+) -> "Running":
+    """A generation that fills the blanks between the pieces of a text."""
+    from mezzotint.engine.published import around, fill
+
+    if settings.system is not None:
+        raise ConfigError("--system is for prompts that are answered, and this one has a blank (___): leave one out")
+    row = around(published, [tokenizer.encode(piece) for piece in pieces], settings.most_tokens, how)
+    return fill(published, [row], settings.most_tokens, how, [settings.seed])
 
 
 def _tokenizer(published: "Published") -> "Tokenizer":

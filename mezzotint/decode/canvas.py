@@ -190,6 +190,42 @@ def resume(canvas: Canvas, more: int, prior: Prior) -> Canvas:
     return new
 
 
+def rebuilt(counts: Tensor, width: int) -> Tensor:
+    """Long[B, width]: which old column stands in each new one, -1 where none does.
+
+    Args:
+        counts: Long[B, L], what becomes of a column: 0 is nothing, 1 itself, n + 1 are n new ones and itself.
+        width: columns that there are room for; what is behind them is cut off.
+    """
+    place = torch.where(counts > 0, counts.cumsum(-1) - 1, width).clamp(max=width)
+    old = torch.arange(counts.shape[1], device=counts.device).expand_as(counts)
+    return torch.full_like(place[:, :1], -1).expand(-1, width + 1).scatter(-1, place, old)[:, :width]
+
+
+def moved(canvas: Canvas, source: Tensor, there: Tensor, mask_id: int) -> Canvas:
+    """The canvas with its columns in other places.
+
+    Args:
+        canvas: as it was.
+        source: Long[B, L'], the old column that stands in each new one, -1 for one that is new and open.
+        there: Bool[B, L'], columns of the text; the others hold nothing, and count as given.
+        mask_id: what stands in new columns.
+    """
+    fresh, source = there & (source < 0), source.clamp_min(0)
+
+    def taken(x: Tensor, new: float, behind: float) -> Tensor:
+        return torch.where(there, x.gather(-1, source), behind).masked_fill(fresh, new).to(x.dtype)
+
+    return replace(
+        canvas,
+        tokens=taken(canvas.tokens, mask_id, mask_id),
+        open=taken(canvas.open, True, False),
+        fixed=taken(canvas.fixed, False, True),
+        score=taken(canvas.score, 0, 0),
+        born=taken(canvas.born, GIVEN, GIVEN),
+    )
+
+
 def _fresh(tokens: Tensor, open: Tensor, seed: Tensor, prior: Prior) -> Canvas:
     rows, width = tokens.shape
     # step -1 keeps the starting noise apart from the noise of step 0

@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step
+from mezzotint.decode.canvas import Canvas, Span, Step, moved
 from mezzotint.decode.generate import Model, Written, lay_out
 from mezzotint.decode.halt import confirmed, written
 from mezzotint.decode.propose import Propose, first_largest, probable
@@ -217,20 +217,8 @@ def inserted(canvas: Canvas, valid: Tensor, where: tuple[Tensor, Tensor], mask_i
     fresh = (columns >= at) & (columns < at + more)
     source = (columns - more * (columns >= at + more)).clamp(max=old - 1)
     there = columns < end
-
-    def moved(x: Tensor, new: float, behind: float) -> Tensor:
-        kept = torch.where(there, x.gather(-1, source.expand(len(x), -1)), torch.full_like(x[:, :1], behind))
-        return torch.where(fresh, torch.full_like(x[:, :1], new), kept)
-
-    after = replace(
-        canvas,
-        tokens=moved(canvas.tokens, mask_id, mask_id),
-        open=moved(canvas.open, True, False),
-        fixed=moved(canvas.fixed, False, True),
-        score=moved(canvas.score, 0, 0),
-        born=moved(canvas.born, GIVEN, GIVEN),
-    )
-    return after, moved(valid, True, False)
+    after = moved(canvas, torch.where(fresh, -1, source), there, mask_id)
+    return after, there & (fresh | valid.gather(-1, source))
 
 
 def _put(x: Tensor, columns: Tensor, values: Tensor) -> Tensor:

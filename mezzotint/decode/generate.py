@@ -41,6 +41,8 @@ class Model:
     """Who sees whom; None: everybody, or block by block."""
     edit_ids: tuple[int, int] | None = None
     """Ids that delete a column and that open a mask before it; None for networks that do neither."""
+    stretch_ids: tuple[int, int] | None = None
+    """Ids that stand for two masks and for nothing; None for networks whose columns stay as they are."""
     verifier: Network | None = None
     """A causal network of the same vocabulary that has the last word, for `judged.Judged`."""
 
@@ -176,9 +178,7 @@ class Run(Generation):
         step = next(steps, None)
         while step is not None:
             columns = step.window.columns()
-            open = self.canvas.open.gather(-1, columns)
-            most = max(1, int(open.sum(-1).amax()))
-            only = open.argsort(dim=-1, descending=True, stable=True)[:, :most]
+            only = undecided(self.canvas.open.gather(-1, columns))
             raw = self.reader(self.canvas, step, only)
             seen = replace(step, window=Places(step.window.start, columns.gather(-1, only)))
             self.canvas = self.decoding.rule(raw, self.canvas, seen, self.canvas.rng)
@@ -187,6 +187,12 @@ class Run(Generation):
                 step = steps.send(self.canvas)
             except StopIteration:
                 return
+
+
+def undecided(open: Tensor) -> Tensor:
+    """Long[B, w]: where the open ones of Bool[B, W] columns are, behind them closed ones in rows that have fewer."""
+    most = max(1, int(open.sum(-1).amax()))
+    return open.argsort(dim=-1, descending=True, stable=True)[:, :most]
 
 
 def lay_out(

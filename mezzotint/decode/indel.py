@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.cache import Settled
-from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step
+from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step, rebuilt
 from mezzotint.decode.generate import Generation, Model, lay_out
 from mezzotint.decode.halt import confirmed
 from mezzotint.decode.plan import multiples
@@ -146,7 +146,7 @@ class Editing(Generation):
         canvas, (tokens, score) = self.canvas, proposal
         deleted, pushed = change & (tokens == self.delete), change & (tokens == self.insert)
         replaced = change & ~deleted & ~pushed
-        source = rebuilt(1 + pushed.long() - deleted.long())
+        source = rebuilt(1 + pushed.long() - deleted.long(), self.block)
         fresh, source = source < 0, source.clamp_min(0)
 
         def moved(name: str, new: Tensor, mask: float) -> Tensor:
@@ -163,16 +163,3 @@ class Editing(Generation):
             born=moved("born", canvas.step[:, None].expand_as(columns), GIVEN),
         )
         return (introduced & ~replaced).gather(-1, source) | fresh
-
-
-def rebuilt(counts: Tensor) -> Tensor:
-    """Long[B, W]: which old column stands in each new one, -1 for a mask.
-
-    Args:
-        counts: Long[B, W], what becomes of a column: 0 is nothing, 1 itself, 2 a mask and itself.
-    """
-    width = counts.shape[1]
-    place = counts.cumsum(-1) - 1
-    place = torch.where(counts > 0, place, width).clamp(max=width)
-    old = torch.arange(width, device=counts.device).expand_as(counts)
-    return torch.full_like(counts[:, :1], -1).expand(-1, width + 1).scatter(-1, place, old)[:, :width]

@@ -17,6 +17,7 @@ from mezzotint.decode.indel import InsertDelete
 from mezzotint.decode.judged import Introspective, Judged
 from mezzotint.decode.pipeline import Pipelined
 from mezzotint.decode.presets import PRESETS
+from mezzotint.decode.stretch import Stretching
 from mezzotint.errors import ConfigError
 
 
@@ -54,6 +55,7 @@ WAYS: dict[str, Way | Renoising] = {
     "judged": Judged(),
     "idlm": Introspective(),
     "llada22": InsertDelete(),
+    "dreamon": Stretching(),
     "d2f": Pipelined(),
     "d3llm": Pipelined(confidence="entropy", tau=-0.5, leading=True, causal=False),
     "dgemma": Renoising(),

@@ -8,7 +8,7 @@ from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.folder import SafeTensor
 from mezzotint.denoisers.architectures import Architecture
 from mezzotint.denoisers.fields import Fields
-from mezzotint.denoisers.known import Known, family_of, known
+from mezzotint.denoisers.known import GROWING, Known, family_of, known
 from mezzotint.errors import CheckpointError
 
 ROWS = 1024
@@ -27,6 +27,8 @@ class Facts:
     block: int | None
     unread: tuple[str, ...]
     """Stored tensors that are not needed."""
+    stretch_ids: tuple[int, int] | None = None
+    """Ids that stand for two masks and for nothing."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +51,58 @@ def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
         ConfigError: there is no such family.
     """
     fields = Fields(checkpoint)
-    family = given.family or family_of(checkpoint.config, str(fields.file))
+    family = given.family or _found(checkpoint, str(fields.file))
     row = known(family)
     architecture = row.schema(fields)
     block = given.block or (fields.get(row.block_field, row.block) if row.block_field else row.block)
+    stop_ids = _stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids
     return Facts(
         family=family,
         architecture=architecture,
         mask_id=_mask(checkpoint, fields, row, architecture.vocab, given.mask_id),
-        stop_ids=_stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids,
+        stop_ids=stop_ids,
         pad_id=_inside(fields.get("pad_token_id", row.pad), architecture.vocab),
         block=block,
         unread=tuple(left_unread(checkpoint, architecture)),
+        stretch_ids=_stretch(checkpoint, row, architecture.vocab, stop_ids),
     )
+
+
+def _found(checkpoint: Checkpoint, file: str) -> str:
+    """The family that a checkpoint belongs to."""
+    family = family_of(checkpoint.config, file)
+    grown = GROWING.get(family)
+    return family if grown is None or _expand(checkpoint, known(grown)) is None else grown
+
+
+def _expand(checkpoint: Checkpoint, row: Known) -> Any:
+    """The id that the checkpoint itself names for a token that stands for two masks."""
+    for config in (checkpoint.generation, checkpoint.config):
+        if config.get("expand_token_id") is not None:
+            return config["expand_token_id"]
+    return None if row.expand is None else checkpoint.tokenizer.special.get(row.expand[0])
+
+
+def _stretch(checkpoint: Checkpoint, row: Known, vocab: int, stops: tuple[int, ...]) -> tuple[int, int] | None:
+    """Ids that stand for two masks and for nothing: the checkpoint's, else the table's, and the first end token's.
+
+    Raises:
+        CheckpointError: one of them is no id.
+    """
+    expand = _expand(checkpoint, row)
+    if expand is None:
+        if row.expand is None:
+            return None
+        expand = row.expand[1]
+    named = [config.get("delete_token_id") for config in (checkpoint.generation, checkpoint.config)]
+    delete = next((one for one in (*named, *stops) if one is not None), None)
+    ids = [one for one in (_inside(expand, vocab), _inside(delete, vocab)) if one is not None]
+    if len(set(ids)) < 2:
+        raise CheckpointError(
+            f"{checkpoint.name} expands masks by token {expand} and deletes them by token {delete}: expand_token_id "
+            f"and delete_token_id in its config.json must be two ids below {vocab}"
+        )
+    return ids[0], ids[1]
 
 
 def _mask(checkpoint: Checkpoint, fields: Fields, row: Known, vocab: int, given: int | None) -> int | None:

@@ -49,6 +49,8 @@ class Known:
     """Columns of a block where the configuration has no field for it."""
     block_field: str | None = None
     """The field that has it."""
+    expand: tuple[str, int] | None = None
+    """Name and id of the token that stands for two masks; an end token then stands for nothing (DreamOn)."""
     plain_mask: bool = False
     """The mask is an id that may also be text, or is reserved without a name: the tokenizer cannot confirm it."""
 
@@ -72,13 +74,23 @@ FAMILIES: dict[str, Known] = {
         block_field="block_size",
     ),
     "dream": Known(
-        "Dream, Dream-Coder, DiffuCoder, DreamOn",
+        "Dream, Dream-Coder, DiffuCoder",
         _S.llama,
         full,
         shift=True,
         mask=151666,
         stops=(QWEN_END, QWEN_TURN),
         pad=QWEN_END,
+    ),
+    "dreamon": Known(
+        "DreamOn",
+        _S.llama,
+        full,
+        shift=True,
+        mask=151666,
+        stops=(QWEN_END, QWEN_TURN),
+        pad=QWEN_END,
+        expand=("<|expand|>", 151667),
     ),
     "diffullama": Known("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
     "diffugpt": Known("DiffuGPT", _S.gpt2, full, shift=True),
@@ -124,6 +136,10 @@ FAMILIES: dict[str, Known] = {
     ),
     "ar": Known("a causal language model", _S.llama, causal, shift=True),
 }
+
+
+GROWING = {"dream": "dreamon"}
+"""Families whose checkpoints may also have been taught to expand masks, and what they are then."""
 
 
 def family_of(config: dict[str, Any], file: str) -> str:

@@ -156,6 +156,8 @@ class Published:
     """What generation_config.json says."""
     edit_ids: tuple[int, int] | None = None
     """Ids that delete a column and that open a mask before it, where config.json names them (LLaDA2.2)."""
+    stretch_ids: tuple[int, int] | None = None
+    """Ids that stand for two masks and for nothing (DreamOn)."""
 
     @property
     def shift(self) -> bool:
@@ -207,7 +209,8 @@ def open_published(
         context=facts.architecture.context,
         tokenizer=checkpoint.tokenizer if checkpoint.tokenizer.json else None,
         generation=checkpoint.generation,
-        edit_ids=_edit_ids(checkpoint, facts.architecture.vocab),
+        edit_ids=_edit_ids(checkpoint, facts.architecture.vocab) if facts.stretch_ids is None else None,
+        stretch_ids=facts.stretch_ids,
     )
 
 

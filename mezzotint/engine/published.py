@@ -7,6 +7,7 @@ from dataclasses import replace
 from mezzotint.decode.canvases import CanvasModel, Renoising
 from mezzotint.decode.generate import Model, Written
 from mezzotint.decode.judged import may_judge
+from mezzotint.decode.stretch import Stretch, Stretching
 from mezzotint.decode.ways import Running, Way, way
 from mezzotint.denoisers.gemma import DiffusionGemma
 from mezzotint.denoisers.published import Aligned, Published
@@ -25,7 +26,8 @@ def model_of(published: Published) -> Model:
     weight = next(published.network.parameters())
     tokens = None
     if published.tokenizer is not None:
-        tokens = max(published.mask_id + 1, _ids(published))
+        own = (published.mask_id, *(published.edit_ids or ()), *(published.stretch_ids or ()))
+        tokens = max(1 + max(own), _ids(published))
     return Model(
         network=published.network,
         mask_id=published.mask_id,
@@ -37,6 +39,7 @@ def model_of(published: Published) -> Model:
         device=weight.device,
         pattern=published.attention,
         edit_ids=published.edit_ids,
+        stretch_ids=published.stretch_ids,
     )
 
 
@@ -87,8 +90,7 @@ def begin(
         ConfigError: a preset or a verifier that does not fit the model.
     """
     longest = max(map(len, prompts), default=0) + length
-    if longest > published.context:
-        raise CapacityError(f"cannot write to {longest} tokens: {published.name} reads at most {published.context}")
+    _fits(published, longest)
     if isinstance(how, Renoising):
         return how.begin(canvas_model_of(published), prompts, length, seeds)
     model = model_of(published)
@@ -112,6 +114,42 @@ def write(
     return running.result()
 
 
+def around(published: Published, pieces: Sequence[Sequence[int]], length: int, how: Stretching) -> list[int | None]:
+    """A text with a blank between every two pieces, as such models were trained: from its begin to its end token.
+
+    Args:
+        published: the model.
+        pieces: ids of what stands before, between and behind the blanks.
+        length: tokens for all blanks together; they begin with fewer masks where that is little.
+        how: says how many masks a blank begins with.
+    """
+    tokenizer = published.tokenizer
+    begin = None if tokenizer is None else tokenizer.special.get(tokenizer.bos)
+    masks = max(1, min(how.first, length // max(1, len(pieces) - 1)))
+    row: list[int | None] = [] if begin is None else [begin]
+    for number, piece in enumerate(pieces):
+        row += [*[None] * (masks if number else 0), *piece]
+    return [*row, *published.stop_ids[:1]]
+
+
+def fill(
+    published: Published,
+    texts: Sequence[Sequence[int | None]],
+    length: int,
+    how: Stretching,
+    seeds: Sequence[int] | None = None,
+) -> Stretch:
+    """A generation that fills the blanks of every text, runs of None, with at most `length` tokens; `around` lays out.
+
+    Raises:
+        CapacityError: a text and what is written in it are longer than the network was made for.
+        ConfigError: a model whose blanks do not grow.
+        CanvasError: no text, a length that is not positive, or blanks that begin with more masks.
+    """
+    _fits(published, max((len(text) - list(text).count(None) for text in texts), default=0) + length)
+    return how.begin(model_of(published), texts, length, seeds)
+
+
 def _checked(verifier: Published, published: Published, model: Model, longest: int) -> Aligned:
     """The verifier's network."""
     network = verifier.network
@@ -120,9 +158,13 @@ def _checked(verifier: Published, published: Published, model: Model, longest: i
     words = [_words(each) for each in (verifier, published)]
     if model.words > verifier.vocab or (None not in words and words[0] != words[1]):
         raise ConfigError(f"{verifier.name} cannot check drafts of {published.name}: it has another vocabulary")
-    if longest > verifier.context:
-        raise CapacityError(f"cannot write to {longest} tokens: {verifier.name} reads at most {verifier.context}")
+    _fits(verifier, longest)
     return network
+
+
+def _fits(published: Published, longest: int) -> None:
+    if longest > published.context:
+        raise CapacityError(f"cannot write to {longest} tokens: {published.name} reads at most {published.context}")
 
 
 def _words(published: Published) -> object:

@@ -6,7 +6,8 @@ Loss      CART: a masked column counts for how many columns near it are visible,
 Network   full attention, logits one column early: denoisers/published.py undoes the shift, denoisers/adapting.py in
           training; the first column is never noised
 Sampler   the surest columns by entropy, budgets of shrinking times; tokens at temperature 0.2 and top-p 0.95 are the
-          preset `dream-ref` of decode/presets.py, per-column chance is `dream-origin`
+          preset `dream-ref` of decode/presets.py, per-column chance is `dream-origin`; DreamOn's blanks are `dreamon`,
+          decode/stretch.py
 Not so    the published loop takes the number of columns to write from the mean over the batch, so that rows change each
           other; here every row has its own
 Checked   tests/parity/test_dream.py (logits), test_dream_generation.py; tests/families/test_published.py (weights)

@@ -115,3 +115,22 @@ def test_a_causal_network_that_checks_its_own_drafts(tmp_path):
     unjudged = mezzotint("generate", "hello", "--model", str(path), "--family", "idlm", "--preset", "judged", *NEW)
     assert unjudged.returncode == 2
     assert "--verifier FOLDER" in unjudged.stderr
+
+
+def test_a_blank_is_filled_with_as_many_tokens_as_the_model_takes(tmp_path):
+    config = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id": 63, "eos_token_id": STOP}
+    path = tiny_folders.folder(tmp_path / "dreamon", config | {"expand_token_id": 62}, biased=True)
+    tiny_folders.louder(path, 62, 3)
+    text = "word7 word8 ___ word9 word10"
+    filled = mezzotint("generate", text, "--model", str(path), "--max-new-tokens", "20", "--seed", "3", "--json")
+    assert filled.returncode == 0, filled.stderr
+    numbers = json.loads(filled.stdout)
+    words = numbers["text"].split()
+    assert numbers["mode"] == "dreamon"
+    assert words[:2] == ["word7", "word8"]
+    assert words[-2:] == ["word9", "word10"]
+    assert 4 < len(words) == 4 + numbers["tokens"] <= 24
+    assert numbers["forwards"] != 4
+    system = mezzotint("generate", text, "--model", str(path), "--system", "x")
+    assert system.returncode == 2
+    assert "this one has a blank" in system.stderr

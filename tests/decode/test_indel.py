@@ -7,7 +7,8 @@ import pytest
 import torch
 from tiny_reader import MASK, VOCAB, model
 
-from mezzotint.decode.indel import InsertDelete, rebuilt
+from mezzotint.decode.canvas import rebuilt
+from mezzotint.decode.indel import InsertDelete
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs, block_causal
 
@@ -30,10 +31,10 @@ def run(how, made, length, prompts=PROMPTS, seeds=None):
 
 def test_17_rebuilding_keeps_deletes_inserts_and_cuts():
     one = torch.ones(1, 5, dtype=torch.long)
-    assert rebuilt(one).tolist() == [[0, 1, 2, 3, 4]]
-    assert rebuilt(0 * one).tolist() == [[-1] * 5]
-    assert rebuilt(2 * one).tolist() == [[-1, 0, -1, 1, -1]]
-    assert rebuilt(torch.tensor([[1, 1, 0, 2, 1]])).tolist() == [[0, 1, -1, 3, 4]]
+    assert rebuilt(one, 5).tolist() == [[0, 1, 2, 3, 4]]
+    assert rebuilt(0 * one, 5).tolist() == [[-1] * 5]
+    assert rebuilt(2 * one, 5).tolist() == [[-1, 0, -1, 1, -1]]
+    assert rebuilt(torch.tensor([[1, 1, 0, 2, 1]]), 5).tolist() == [[0, 1, -1, 3, 4]]
 
 
 def transcribed(how, made, prompt, length):

@@ -19,6 +19,7 @@ PUBLISHED = [
     "dparallel",
     "dream-ref",
     "dream-fast",
+    "dreamon",
     "d2f",
     "sdar",
     "fdllm2",

@@ -3,7 +3,7 @@
 import json
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 VOCAB, WIDTH, LAYERS, HEADS, KV, DIM, INNER = 64, 32, 2, 4, 2, 8, 48
@@ -61,3 +61,11 @@ def folder(to, config, seed=0, *, biased=False, normed=False, words=True):
         made.add_special_tokens([f"word{VOCAB - 1}"])
         made.save(str(to / "tokenizer.json"))
     return to
+
+
+def louder(path, token, by):
+    """Scale a row of the head, so that its token is among the likeliest here and there."""
+    stored = load_file(path / "model.safetensors")
+    stored["lm_head.weight"][token] *= by
+    save_file(stored, path / "model.safetensors")
+    return path

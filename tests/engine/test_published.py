@@ -11,15 +11,16 @@ import torch
 from safetensors.torch import load_file, save_file
 
 sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
-from tiny_folders import LAYERS, STOP, VOCAB, folder
+from tiny_folders import LAYERS, STOP, VOCAB, folder, louder
 
 from mezzotint.cli.published import USUAL
 from mezzotint.decode.canvases import Renoising
 from mezzotint.decode.choices import NoCache
+from mezzotint.decode.stretch import Stretching
 from mezzotint.decode.ways import WAYS, tuned
 from mezzotint.denoisers.facts import Overrides
 from mezzotint.denoisers.published import open_published
-from mezzotint.engine.published import begin, named, write
+from mezzotint.engine.published import around, begin, fill, model_of, named, write
 from mezzotint.errors import CapacityError, CheckpointError, ConfigError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -199,3 +200,63 @@ def test_experts_routed_by_blocks_write_alike_with_and_without_a_cache(tmp_path)
         for cache in (cached.cache, NoCache())
     ]
     assert torch.equal(*texts)
+
+
+DREAM = {"model_type": "Dream", "architectures": ["DreamModel"], "mask_token_id": MASK, "eos_token_id": STOP}
+
+
+@pytest.mark.parametrize("where", ["config.json", "generation_config.json", "tokenizer.json"])
+def test_a_dream_that_expands_masks_says_so_somewhere(tmp_path, where):
+    path = folder(tmp_path / "dreamon", DREAM, biased=True)
+    if where == "tokenizer.json":
+        words = (path / where).read_text().replace(f"word{MASK - 1}", "<|expand|>")
+        document = json.loads(words)
+        document["added_tokens"] += [document["added_tokens"][0] | {"id": MASK - 1, "content": "<|expand|>"}]
+    else:
+        document = (json.loads((path / where).read_text()) if where == "config.json" else {}) | {
+            "expand_token_id": MASK - 1,
+            "delete_token_id": STOP + 1,
+        }
+    (path / where).write_text(json.dumps(document))
+    published = open_published(path)
+    assert (published.family, published.shift) == ("dreamon", True)
+    assert published.stretch_ids == (MASK - 1, STOP if where == "tokenizer.json" else STOP + 1)
+
+
+def test_a_blank_in_a_folder_grows_and_shrinks(tmp_path):
+    path = louder(folder(tmp_path / "dreamon", DREAM | {"expand_token_id": MASK - 1}, biased=True), MASK - 1, 3)
+    published = open_published(path)
+    how = named(published, "dreamon")
+    assert isinstance(how, Stretching)
+    pieces = [[7, 8, 9], [10, 11], [12]]
+    row = around(published, pieces, 12, how)
+    assert row == [7, 8, 9, *[None] * 4, 10, 11, *[None] * 4, 12, STOP]
+    assert around(published, pieces, 5, how).count(None) == 4
+    run = fill(published, [row], 12, how, [3])
+    lengths = {int((~canvas.fixed).sum()) for canvas in run}
+    made = run.result()
+    assert len(lengths) > 1
+    assert max(lengths) <= 12
+    text = made.canvas.tokens[0]
+    assert text[made.canvas.fixed[0]].tolist() == [7, 8, 9, 10, 11, 12, STOP]
+    assert not set(made.texts[0]) & {MASK, MASK - 1, STOP}
+    with pytest.raises(CapacityError, match="cannot write to 263 tokens"):
+        fill(published, [row], 256, how)
+    with pytest.raises(ConfigError, match="expand_token_id and delete_token_id"):
+        fill(open_published(folder(tmp_path / "dream", DREAM, biased=True)), [row], 12, how)
+
+
+def test_an_id_that_expands_is_written_although_the_tokenizer_has_no_word_for_it(tmp_path):
+    path = folder(tmp_path / "dreamon", DREAM | {"mask_token_id": 20, "expand_token_id": 40}, biased=True)
+    words = json.loads((path / "tokenizer.json").read_text())
+    words["model"]["vocab"] = {word: at for word, at in words["model"]["vocab"].items() if at < 30}
+    words["added_tokens"] = [words["added_tokens"][0] | {"id": 20, "content": "word20"}]
+    (path / "tokenizer.json").write_text(json.dumps(words))
+    assert model_of(open_published(path)).words == 41
+
+
+@pytest.mark.parametrize("expand", [STOP, VOCAB, "x"])
+def test_ids_that_cannot_be_are_refused(tmp_path, expand):
+    path = folder(tmp_path / "dreamon", DREAM | {"expand_token_id": expand}, biased=True)
+    with pytest.raises(CheckpointError, match=f"expands masks by token {expand}"):
+        open_published(path)
