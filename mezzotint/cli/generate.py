@@ -42,8 +42,7 @@ def generate(
     are plain text in it.
 
     A model that `mezzotint train` made continues the prompt, or fills its
-    holes, written as underscores, one per token.  DreamOn fills a blank of
-    three or more with as many tokens as it takes.
+    holes, written as underscores, one per token; DreamOn needs three for any.
     """
     from mezzotint.cli.runs import folder_of
 
