@@ -65,6 +65,8 @@ class Model:
         self.checkpoint, self.tokenizer, self.engine, self.backend = checkpoint, tokenizer, engine, backend
         self.context = engine.session.capacity
         """Most tokens of prompt and answer together."""
+        self.verify = Verify()
+        """Mode verify, as this machine runs it best."""
         self.load_seconds = 0.0
 
     def generate(self, prompt: Prompt, *, mode: str = "verify", **options: Any) -> Answer:
@@ -137,7 +139,7 @@ class Model:
             return loading.diffusion(**options)
         if options:
             raise ConfigError(f"mode {name} has no option {next(iter(options))}")
-        modes: dict[str, Mode] = {"ar": ar, "verify": Verify()}
+        modes: dict[str, Mode] = {"ar": ar, "verify": self.verify}
         if name not in modes:
             raise ConfigError(f"unknown mode {name!r}: use ar, verify or diffusion")
         return modes[name]
@@ -170,5 +172,7 @@ def load(
     network, drafter, used = loading.networks(checkpoint, backend, threads)
     eos = frozenset(tokenizer.eos_ids)
     model = Model(checkpoint, tokenizer, Engine(network, drafter, eos), used)
+    if used == "native" and drafter is not None:
+        model.verify = Verify(costs=loading.costs(checkpoint, network, drafter, threads))
     model.load_seconds = time.perf_counter() - begun
     return model

@@ -3,6 +3,9 @@
 Torch is imported only where it computes: it takes longer to load than the default model.
 """
 
+import contextlib
+import json
+import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from mezzotint.denoisers.adapter import load_adapter
 from mezzotint.denoisers.causal import Causal
 from mezzotint.denoisers.drafting import DrafterShape, Drafting
 from mezzotint.engine.modes import Mode
+from mezzotint.engine.pace import Costs, measured
 from mezzotint.errors import CheckpointError, ConfigError, RequestError
 
 BACKENDS = ("auto", "native", "torch")
@@ -45,6 +49,32 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
             shape, weights = _fitting(adapter, checkpoint)
             return network, NativeDrafter(shape, weights, network, DRAFT_BITS), "native"
     return *_eager(checkpoint, adapter, threads), "torch"
+
+
+def costs(checkpoint: Checkpoint, network: Causal, drafter: Drafting, threads: int) -> Costs:
+    """What rounds of drafting and verifying cost here: measured once per machine, kernels and model, and kept.
+
+    The stores of both must be empty.
+    """
+    from mezzotint.denoisers.native.build import library
+
+    kept = library().with_name(f"{library().stem}-pace-{checkpoint.name}-{threads}.json")
+    try:
+        found = json.loads(kept.read_text())
+        if (
+            isinstance(found, list)
+            and len(found) > 1
+            and all(isinstance(x, float) and 0 < x < float("inf") for x in found)
+        ):
+            return tuple(found)
+    except (OSError, ValueError):
+        pass  # none yet, or a damaged one: what it says is quickly found again
+    new = measured(network, drafter)
+    with contextlib.suppress(OSError):  # a folder that cannot be written: measured at every start
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(new))
+        partial.replace(kept)
+    return new
 
 
 def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[Causal, Drafting | None]:

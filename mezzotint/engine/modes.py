@@ -12,6 +12,7 @@ import numpy as np
 from mezzotint.decode.verify import Tree, repeat, walk
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafting import Growth
+from mezzotint.engine.pace import USUAL, Costs, worthwhile
 from mezzotint.engine.request import Request
 from mezzotint.engine.session import Session
 
@@ -51,16 +52,18 @@ class Verify:
 
     depth: int = 3
     """Most drafted tokens in a row."""
-    nodes: int = 10
+    nodes: int = 15
     """Most drafted tokens in one pass."""
-    gate: float = 0.3
-    """Least chance, by the drafter, of a token worth a row of the pass."""
-    fan: int = 3
+    gate: float = 0.1
+    """Least chance, by the drafter, of a token that is considered."""
+    fan: int = 2
     """Candidates per node."""
-    beam: int = 2
+    beam: int = 1
     """Nodes per depth that are drafted on."""
     lookup: int = 15
     """Most tokens drafted by repeating what followed the same words earlier; 0 for none."""
+    costs: Costs = USUAL
+    """Of a round by rows: as many drafts are verified as bring the most tokens for their cost."""
 
     def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
         choose = request.sampling.choose
@@ -96,14 +99,19 @@ class Verify:
                 if score < self.gate:
                     break
                 at = grown.add(token, at, score)
-        return _pruned(grown, self.nodes)
+        return self._pruned(grown)
+
+    def _pruned(self, grown: Tree) -> Tree:
+        """The anchor and the likeliest others, as far as worthwhile; no parent is less likely than its children."""
+        likeliest = sorted(range(1, len(grown.tokens)), key=lambda i: (-grown.scores[i], i))[: self.nodes]
+        keep = sorted(likeliest[: worthwhile([grown.scores[i] for i in likeliest], self.costs)])
+        return _kept(grown, keep)
 
 
-def _pruned(grown: Tree, nodes: int) -> Tree:
-    """The anchor and the `nodes` likeliest others; parents are never less likely than their children."""
-    if len(grown.tokens) <= nodes + 1:
+def _kept(grown: Tree, keep: list[int]) -> Tree:
+    """A tree of its anchor and these nodes, parents among them."""
+    if len(keep) == len(grown.tokens) - 1:
         return grown
-    keep = sorted(sorted(range(1, len(grown.tokens)), key=lambda i: (-grown.scores[i], i))[:nodes])
     place = {0: 0} | {node: i + 1 for i, node in enumerate(keep)}
     kept = [0, *keep]
     return Tree(

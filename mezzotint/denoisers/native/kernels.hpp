@@ -193,63 +193,82 @@ inline void ahead(const uint8_t* w, int bytes) {
   for (int i = 0; i < bytes; i += 64) _mm_prefetch(reinterpret_cast<const char*>(w) + kAhead + i, _MM_HINT_T0);
 }
 
-// Products of one group of eight channels with MT rows of one tile; out[m] holds channels 0..7 of row m.
+// Keeps the compiler from computing the terms of a sum first and adding them later: there are more terms than registers.
+inline void in_order(__m256i& sum) { asm("" : "+x"(sum)); }
+
+// Products of one group of eight channels with MT rows of one tile; out[m] holds channels 0..7 of row m.  The weights are
+// unpacked a few at a time, so that they, the sums of eight rows and a product fit the registers.
 template <int MT>
 inline void group_q4(const uint8_t* w, int nb, const int8_t* q, const float* scale, const float* sum, __m256* out) {
   const __m256i low = _mm256_set1_epi8(15);
   [[maybe_unused]] const __m256i ones = _mm256_set1_epi16(1);
   __m256 acc[MT];
+#pragma GCC unroll 8
   for (int m = 0; m < MT; ++m) acc[m] = _mm256_setzero_ps();
   for (int b = 0; b < nb; ++b, w += kQ4Bytes, q += kTile * kBlock, scale += kTile, sum += kTile) {
     ahead(w, kQ4Bytes);
-    __m256i c[8];
+    __m256i t[MT];
+#pragma GCC unroll 8
+    for (int m = 0; m < MT; ++m) t[m] = _mm256_setzero_si256();
+#pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
       const __m256i v = _mm256_load_si256(reinterpret_cast<const __m256i*>(w) + i);
-      c[2 * i] = _mm256_and_si256(v, low);
-      c[2 * i + 1] = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+      const __m256i c0 = _mm256_and_si256(v, low), c1 = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
+#pragma GCC unroll 8
+      for (int m = 0; m < MT; ++m) {
+        const int8_t* x = q + m * kBlock + 8 * i;
+#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+        t[m] = _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(t[m], c0, broadcast(x)), c1, broadcast(x + 4));
+#else
+        // A pair of products is at most 2 * 15 * 127 = 3810, so eight of them still fit in 16 bits.
+        t[m] = _mm256_add_epi16(t[m], _mm256_maddubs_epi16(c0, broadcast(x)));
+        t[m] = _mm256_add_epi16(t[m], _mm256_maddubs_epi16(c1, broadcast(x + 4)));
+#endif
+        in_order(t[m]);
+      }
     }
     const __m256 s = load_half(w + 128), minimum = load_half(w + 144);
 #pragma GCC unroll 8
     for (int m = 0; m < MT; ++m) {
-      const int8_t* x = q + m * kBlock;
-#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
-      __m256i t = _mm256_setzero_si256();
-      for (int i = 0; i < 8; ++i) t = _mm256_dpbusd_epi32(t, c[i], broadcast(x + 4 * i));
-#else
-      // A pair of products is at most 2 * 15 * 127 = 3810, so eight of them still fit in 16 bits.
-      __m256i t = _mm256_maddubs_epi16(c[0], broadcast(x));
-      for (int i = 1; i < 8; ++i) t = _mm256_add_epi16(t, _mm256_maddubs_epi16(c[i], broadcast(x + 4 * i)));
-      t = _mm256_madd_epi16(t, ones);
+#if !defined(__AVXVNNI__) && !(defined(__AVX512VNNI__) && defined(__AVX512VL__))
+      t[m] = _mm256_madd_epi16(t[m], ones);
 #endif
-      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(t), _mm256_mul_ps(s, _mm256_set1_ps(scale[m])), acc[m]);
+      acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(t[m]), _mm256_mul_ps(s, _mm256_set1_ps(scale[m])), acc[m]);
       acc[m] = _mm256_fmadd_ps(minimum, _mm256_set1_ps(sum[m]), acc[m]);
     }
   }
+#pragma GCC unroll 8
   for (int m = 0; m < MT; ++m) out[m] = acc[m];
 }
 
 template <int MT>
 inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* scale, __m256* out) {
   __m256 acc[MT];
+#pragma GCC unroll 8
   for (int m = 0; m < MT; ++m) acc[m] = _mm256_setzero_ps();
   for (int b = 0; b < nb; ++b, w += kQ8Bytes, q += kTile * kBlock, scale += kTile) {
     ahead(w, kQ8Bytes);
     __m256i t[MT];
+#pragma GCC unroll 8
     for (int m = 0; m < MT; ++m) t[m] = _mm256_setzero_si256();
-    for (int part = 0; part < 4; ++part) {  // four codes at a time and the sums of eight rows fit the registers
-      __m256i c[4];
-      for (int i = 0; i < 4; ++i)
-        c[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(w) + 4 * part + i));
+#pragma GCC unroll 8
+    for (int part = 0; part < 8; ++part) {
+      const auto* codes = reinterpret_cast<const __m128i*>(w) + 2 * part;
+      const __m256i c0 = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes)), c1 = _mm256_cvtepi8_epi16(_mm_loadu_si128(codes + 1));
 #pragma GCC unroll 8
       for (int m = 0; m < MT; ++m) {
-        const int16_t* x = q + m * kBlock + 8 * part;
-        for (int i = 0; i < 4; ++i) t[m] = _mm256_add_epi32(t[m], _mm256_madd_epi16(c[i], broadcast(x + 2 * i)));
+        const int16_t* x = q + m * kBlock + 4 * part;
+        t[m] = _mm256_add_epi32(t[m], _mm256_madd_epi16(c0, broadcast(x)));
+        t[m] = _mm256_add_epi32(t[m], _mm256_madd_epi16(c1, broadcast(x + 2)));
+        in_order(t[m]);
       }
     }
     const __m256 s = load_half(w + 256);
+#pragma GCC unroll 8
     for (int m = 0; m < MT; ++m)
       acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(t[m]), _mm256_mul_ps(s, _mm256_set1_ps(scale[m])), acc[m]);
   }
+#pragma GCC unroll 8
   for (int m = 0; m < MT; ++m) out[m] = acc[m];
 }
 
