@@ -13,8 +13,10 @@ from mezzotint.checkpoints import DEFAULT_MODEL, Checkpoint, open_checkpoint
 from mezzotint.config import config
 from mezzotint.data import prompts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.adapter import save_adapter
+from mezzotint.denoisers.adapter import load_adapter, save_adapter
 from mezzotint.denoisers.drafter import Drafter, DrafterShape
+from mezzotint.denoisers.eager import restored
+from mezzotint.errors import ConfigError
 from mezzotint.evaluate.prompts import held_out
 from mezzotint.families.hybrid import DraftLoss
 from mezzotint.train.distil import Index, Plan, Writer
@@ -65,6 +67,8 @@ class Hybrid:
     base: str = DEFAULT_MODEL
     answers: Answers = Answers()
     size: Size = Size()
+    start: Path | None = None
+    """An adapter to train on, whose sizes and ids then hold; without one the drafter begins anew."""
     rows: int = Field(default=4096, gt=0)
     """Network rows per micro-batch, padding included."""
     anchors: float = Field(default=0.2, gt=0, le=1)
@@ -81,7 +85,8 @@ class Hybrid:
         """Write the answers that are missing, then make the drafter.
 
         Raises:
-            CheckpointError: the base or a prompt source cannot be had.
+            CheckpointError: the base, a prompt source or the adapter to start from cannot be had.
+            ConfigError: that adapter reads the base elsewhere than the answers were written for.
         """
         checkpoint = open_checkpoint(self.base)
         tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
@@ -112,6 +117,12 @@ def smollm2_hybrid_gpu() -> Hybrid:
 
 def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Drafter:
     c, size = checkpoint.config, recipe.size
+    embedding = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.embed_tokens.weight")))
+    if recipe.start is not None:
+        shape, weights, _ = load_adapter(recipe.start)
+        if shape.taps != size.taps:
+            raise ConfigError(f"{recipe.start} reads layers {shape.taps}: set size.taps to them, not to {size.taps}")
+        return restored(shape, weights, embedding)
     heads = int(c["num_attention_heads"])
     shape = DrafterShape(
         width=c["hidden_size"],
@@ -128,7 +139,6 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
         mixer=size.mixer,
     )
     ids = frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
-    embedding = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.embed_tokens.weight")))
     norm = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.norm.weight")))
     return Drafter(shape, embedding, norm, ids)
 
