@@ -1,14 +1,16 @@
-"""LLaDA2.0 and 2.1: large mixtures of experts that write blocks (Bie et al. 2025, arXiv 2512.15745), and fine-tuning.
+"""LLaDA2.0 to 2.2: large mixtures of experts that write blocks (Bie et al. 2025, arXiv 2512.15745), and fine-tuning.
 
 Process   processes/absorbing.py; one share per block, within a band while fine-tuning (sec. 5, "mask ratio bandwidth")
 Loss      pre-training: cross-entropy / t, a mean over all columns, [x_t, x_0] in one pass (sec. 4).  Fine-tuning: plain
           cross-entropy of masked columns on a mask and on its complement.  CAP: plus `certain` times the entropy of
-          masked columns that are already right (objectives/counted.py)
+          masked columns that are already right (objectives/counted.py).  2.2: masks, then edits of the draft that comes
+          of them, deletions and insertions among these (objectives/redrafted.py)
 Network   block-causal, no shift; experts in groups: denoisers/published.py, denoisers/moe.py `Grouped`
 Sampler   decode/presets.py `llada2` (threshold 0.95, blocks of 32), `llada21-q` and `llada21-s` with editing
 Not so    the published 2.1 loop adds its 0/1 mask to the scores, so that nothing is masked, and both loops draw at
           temperature 0; here masks mask and temperature 0 takes the likeliest token
-Checked   tests/parity/test_llada2_moe.py (masks, logits, routers), its generations; tests/families/test_published.py
+Checked   tests/parity/test_llada2_moe.py (masks, logits, routers), its generations; tests/families/test_published.py;
+          tests/objectives/test_redrafted.py (edits)
 """
 
 from typing import Literal
@@ -21,9 +23,12 @@ from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Above
 from mezzotint.decode.shapers import Ban
+from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
+from mezzotint.objectives.base import Objective
 from mezzotint.objectives.counted import Counted, per_masked, plain
+from mezzotint.objectives.redrafted import Redrafted
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear
@@ -44,17 +49,32 @@ class LLaDA2:
     """Largest share; 0.8 in the authors' fine-tuning."""
     certain: float = Field(default=0.0, ge=0)
     """Weight of doubt about right columns: 2 in the authors' CAP training."""
+    edit_ids: tuple[int, int] | None = None
+    """Ids of the vocabulary that delete a column and that insert a mask before it: learn to edit, as 2.2 does."""
     threshold: float = Field(default=0.95, ge=0, le=1)
     """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
-        """The family over `vocab` ids, [MASK] included."""
+        """The family over `vocab` ids, [MASK] included.
+
+        Raises:
+            ConfigError: ids for edits that are none, or a price on doubt beside them.
+        """
+        edit_ids = () if self.edit_ids is None else self.edit_ids
+        if len({mask_id, *edit_ids}) <= len(edit_ids) or not all(0 <= each < vocab for each in edit_ids):
+            raise ConfigError(
+                f"edit_ids {edit_ids} must be two ids below {vocab}, neither of them the mask's {mask_id}"
+            )
+        if edit_ids and self.certain:
+            raise ConfigError("edits are learnt without a price on doubt: leave out edit_ids, or certain")
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         times, layout = Clipped(PerBlock(self.block), self.low, self.high), NoisyThenClean(self.block)
         bound = Counted(process, times=Clipped(PerBlock(self.block), 1e-3, 1.0), layout=layout)
-        objective = Counted(process, times=times, layout=layout, certain=self.certain)
-        if self.answers:
+        objective: Objective = Counted(process, times=times, layout=layout, certain=self.certain)
+        if self.edit_ids is not None:
+            objective = Redrafted(process, self.edit_ids, self.block, times, layout)
+        elif self.answers:
             objective = Counted(process, plain, per_masked, times, layout, mirrored=True, certain=self.certain)
-        never = Ban(torch.arange(vocab) == mask_id)
+        never = Ban(torch.isin(torch.arange(vocab), torch.tensor([mask_id, *edit_ids])))
         rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
         return Family(process, objective, rule, bound=bound, reading=BlockCausal(self.block), block=self.block)
