@@ -109,13 +109,15 @@ class Drafting(Protocol):
         """`advance`, and then `top` of the new states."""
         ...
 
-    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
-        """Logits of a draft's columns, Float[n + 1, D].
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
+        """Logits of a draft's columns, Float[m, D]; m is n + 1, or less where the draft ends in doubt.
 
         Args:
             state: Float[width], what drafts column 0.
             rows: Float[n, width], block rows of columns 1, 2, ...
             decided: tokens of columns 0 to n - 1 or -1; an open column passes for its likeliest token.
+            gate: no column is drafted after the one at which the product of the likeliest tokens' probabilities, up to
+                it, falls below this.
         """
         ...
 
@@ -133,10 +135,13 @@ class Drafting(Protocol):
         ...
 
 
-def chain(drafter: Drafting, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+def chain(drafter: Drafting, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
     """`Drafting.chain` step by step."""
-    out, state = [drafter.logits(state[None])[0]], state[None]
+    out, state, chance = [drafter.logits(state[None])[0]], state[None], 1.0
     for row, token in zip(rows, decided, strict=True):
+        chance /= float(np.exp(out[-1] - out[-1].max()).sum())
+        if chance < gate:
+            break
         previous = token if token >= 0 else int(drafter.ids[out[-1].argmax()])
         state = drafter.advance(row[None], [previous], state)
         out.append(drafter.logits(state)[0])

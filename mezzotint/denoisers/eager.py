@@ -138,8 +138,8 @@ class EagerDrafter:
         after = self.advance(rows, previous, state)
         return after, *self.top(after, k)
 
-    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
-        return chain(self, state, rows, decided)
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
+        return chain(self, state, rows, decided, gate)
 
     def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
         return branches(self, state, rows, growth)

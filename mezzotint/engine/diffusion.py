@@ -80,14 +80,18 @@ class Diffusion:
         for k in range(min(width, self.steps)):
             if k:
                 rows = session.redraft(decided[:-1])
-            raw = drafter.chain(state, rows, decided[:-1])
+            # in later steps any column may be decided, however doubtful those before it were
+            raw = drafter.chain(state, rows, decided[:-1], self.gate if self.steps == 1 else 0.0)
             time = torch.tensor([[1 - k / width]])
-            step = Step(Span(torch.tensor([0]), width), torch.tensor([1]), k, time, time - 1 / width)
+            step = Step(Span(torch.tensor([0]), len(raw)), torch.tensor([1]), k, time, time - 1 / width)
             logits, before = torch.from_numpy(raw)[None], canvas.open
             canvas = self.rule(logits, canvas, step, canvas.rng)
             decided = _ids(canvas, drafter.ids)
             # the canvas keeps what the rule ranks by, which need not be a probability
-            chosen = logits.softmax(-1).gather(-1, canvas.tokens.clamp_max(raw.shape[-1] - 1)[..., None])[..., 0]
+            chosen = logits.softmax(-1).gather(-1, canvas.tokens.clamp_max(raw.shape[-1] - 1)[:, : len(raw), None])[
+                ..., 0
+            ]
+            chosen = torch.nn.functional.pad(chosen, (0, width - len(raw)))
             sure = torch.where(before & ~canvas.open, chosen, sure)
             yield decided, sure[0].tolist()
             if -1 not in decided:

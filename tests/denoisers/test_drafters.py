@@ -126,7 +126,14 @@ def test_following_is_advancing_and_taking_the_top(made, taps):
 def test_the_native_chain_is_the_step_by_step_one(taps, decided):
     made = drafting(drafter(CK), native(CK))
     state, rows = read(made, taps, 20)
-    np.testing.assert_allclose(made.chain(state, rows, decided), chain(made, state, rows, decided), atol=1e-5)
+    whole = chain(made, state, rows, decided)
+    np.testing.assert_allclose(made.chain(state, rows, decided), whole, atol=1e-5)
+    likeliest = 1 / np.exp(whole - whole.max(-1, keepdims=True)).sum(-1)
+    chances = np.cumprod(likeliest)
+    for columns in range(1, len(rows) + 2):  # as long as the gate lets it
+        gate = float(chances[columns - 1]) * 1.001
+        np.testing.assert_allclose(made.chain(state, rows, decided, gate), whole[:columns], atol=1e-5)
+        assert len(chain(made, state, rows, decided, gate)) == columns
 
 
 @pytest.mark.parametrize(

@@ -193,8 +193,8 @@ class Oracle:
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
         return rows, *self.top(rows, k)
 
-    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
-        return chain(self, state, rows, decided)
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
+        return chain(self, state, rows, decided, gate)
 
     def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
         return branches(self, state, rows, growth)

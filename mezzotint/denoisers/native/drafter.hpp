@@ -72,16 +72,24 @@ struct Head {
     }
   }
 
-  // Logits of columns 0..width of a draft; column i + 1 sees the token of column i, decided (>= 0) or the likeliest.
-  void chain(Pool& pool, int columns, const float* state, const float* rows, const int* decided, const int* ids, float* out) const {
+  // Logits of columns 0..width of a draft, as far as its likeliest tokens are together as likely as `gate`; column i + 1
+  // sees the token of column i, decided (>= 0) or the likeliest.  Returns how many columns it made.
+  int chain(Pool& pool, int columns, const float* state, const float* rows, const int* decided, const int* ids, float* out, float gate) const {
     const int d = width(), n = output->n;
     std::vector<float> now(state, state + d);
     logits(pool, 1, now.data(), out);
+    float chance = 1.0f;
     for (int i = 0; i < columns; ++i, out += n) {
-      const int previous = decided[i] >= 0 ? decided[i] : ids[std::max_element(out, out + n) - out];
+      int at;
+      float best;
+      const float all = largest(out, n, 1, &at, &best);
+      chance *= std::exp(best - all);
+      if (chance < gate) return i + 1;
+      const int previous = decided[i] >= 0 ? decided[i] : ids[at];
       advance(pool, 1, rows + size_t(i) * d, &previous, now.data());
       logits(pool, 1, now.data(), out + n);
     }
+    return columns + 1;
   }
 
   // Depth by depth: the likeliest continuations of the best nodes, as long as the whole path is likely enough.  Tokens of

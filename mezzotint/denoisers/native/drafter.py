@@ -95,16 +95,15 @@ class NativeDrafter:
         after, index, logp = self._follow(rows, previous, state, k)
         return after, self.ids[index], logp
 
-    def chain(self, state: Floats, rows: Floats, decided: Sequence[int]) -> Floats:
+    def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
         state, rows = self._states(state[None])[0], self._states(rows)
         known = self._tokens(decided, open_too=True)
         if len(known) != len(rows):
             raise CapacityError(f"cannot draft {len(rows)} columns after {len(known)} tokens")
         out = np.empty((len(rows) + 1, len(self.ids)), np.float32)
-        lib().mz_drafter_chain(
-            self.pool.handle, self.handle, len(rows), *map(pointer, (state, rows, known, self._kept[-1], out))
-        )
-        return out
+        arrays = map(pointer, (state, rows, known, self._kept[-1], out))
+        made = lib().mz_drafter_chain(self.pool.handle, self.handle, len(rows), *arrays, ctypes.c_float(gate))
+        return out[:made]
 
     def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
         state, rows, most = self._states(state[None])[0], self._states(rows), growth.nodes * (len(rows) + 1)

@@ -94,8 +94,9 @@ void mz_drafter_follow(void* p, void* d, int m, const float* rows, const int* pr
 }
 
 // Logits [width + 1][outputs] of a draft whose columns see the token before them: decided[i] or, below 0, the likeliest.
-void mz_drafter_chain(void* p, void* d, int width, const float* state, const float* rows, const int* decided, const int* ids, float* out) {
-  static_cast<Drafter*>(d)->head.chain(*static_cast<Pool*>(p), width, state, rows, decided, ids, out);
+// Returns how many columns were made: none after the likeliest tokens have become less likely than `gate` together.
+int mz_drafter_chain(void* p, void* d, int width, const float* state, const float* rows, const int* decided, const int* ids, float* out, float gate) {
+  return static_cast<Drafter*>(d)->head.chain(*static_cast<Pool*>(p), width, state, rows, decided, ids, out, gate);
 }
 
 // A tree of drafts below its root, node 0; returns the number of nodes made, the root not counted.
