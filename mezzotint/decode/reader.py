@@ -45,10 +45,10 @@ Answer = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
 
 @runtime_checkable
 class Ready(Protocol):
-    """A network with a faster way through both halves."""
+    """A network that may have a faster way through both halves."""
 
-    def ready(self) -> Answer:
-        """That way, for the weights as they are now."""
+    def ready(self) -> Answer | None:
+        """That way, for the weights as they are now; None where there is none."""
         ...
 
 
@@ -98,7 +98,8 @@ class Reader:
         """Float[B, W, V]: logits of the step's window, or of those of its columns that Long[B, w] `only` counts."""
         if self.store is None:
             self.store = self._fresh(canvas)
-            self.answer = self.network.ready() if isinstance(self.network, Ready) else partial(_halves, self.network)
+            faster = self.network.ready() if isinstance(self.network, Ready) else None
+            self.answer = faster or partial(halves, self.network)
         raw = None
         for read in self.policy(self.store, canvas, step):
             if only is not None and read.rows is not None:
@@ -151,6 +152,7 @@ class Reader:
         return torch.cat([everything if half is None else half for half in (self.valid, blind)])
 
 
-def _halves(network: Network, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
+def halves(network: Network, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
+    """An `Answer` of the network's two halves, the second for the columns asked for alone."""
     h = network.hidden(inputs, t)
     return None if rows is None else network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))

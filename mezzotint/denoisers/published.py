@@ -20,7 +20,7 @@ from mezzotint.denoisers.gpt2 import GPT2
 from mezzotint.denoisers.known import known
 from mezzotint.denoisers.kv import KVCache, LayeredCache
 from mezzotint.denoisers.patterns import Pattern, dense
-from mezzotint.denoisers.swift import Answer, swift
+from mezzotint.denoisers.swift import Swift, swift
 from mezzotint.denoisers.weights import Form, built, fill
 from mezzotint.errors import CheckpointError
 from mezzotint.layouts import Inputs
@@ -83,15 +83,10 @@ class Aligned(nn.Module):
         """Float[..., V]: logits of Float[..., D]."""
         return self.decoder.head(h)
 
-    def ready(self) -> Answer:
-        """(inputs, time, columns Long[B, W] or None) -> raw logits Float[B, W, V], for the weights as they are now."""
+    def ready(self) -> Swift | None:
+        """Kernels for the weights as they are now, which give raw logits; None where there are none for them."""
         decoder = self.decoder
-        made = swift(decoder, MODULES, decoder.parts, _embedded(decoder)) if isinstance(decoder, Decoder) else None
-        return made or self._answers
-
-    def _answers(self, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
-        h = self.hidden(inputs, t)
-        return None if rows is None else self.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))
+        return swift(decoder, MODULES, decoder.parts, _embedded(decoder)) if isinstance(decoder, Decoder) else None
 
     def memory(self, rows: int, columns: int) -> KVCache:
         """Room for the keys and values of `columns` columns of `rows` texts.

@@ -18,9 +18,6 @@ from mezzotint.denoisers.native.build import NativeUnavailable
 from mezzotint.denoisers.native.dense import Layer, Matrix, Shape, Stack, Store
 from mezzotint.layouts import Inputs
 
-Answer = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
-"""(inputs, time, Long[B, W] columns of the inputs) -> their logits Float[B, W, V]; None for no columns."""
-
 MOST = 1 << 28
 """Numbers of a network that is laid out: its matrices are then in memory twice, and larger ones gain nothing."""
 

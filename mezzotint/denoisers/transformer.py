@@ -14,7 +14,7 @@ from mezzotint.denoisers.attention import Mixer, mixer
 from mezzotint.denoisers.fused import RMSNorm, gated, rotate
 from mezzotint.denoisers.kv import KVCache, appended
 from mezzotint.denoisers.native.dense import Layer, Shape
-from mezzotint.denoisers.swift import Answer, Parts, swift
+from mezzotint.denoisers.swift import Parts, Swift, swift
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
 
@@ -109,25 +109,11 @@ class Transformer(nn.Module):
         shape = (len(self.blocks), rows, weight.shape[1] // self.head_width, columns, self.head_width)
         return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
-    def ready(self) -> Answer:
-        """(inputs, time, columns Long[B, W] or None) -> logits Float[B, W, V], for the weights as they are now."""
+    def ready(self) -> Swift | None:
+        """Kernels for the weights as they are now; None where there are none for them, or columns are dropped."""
         kinds = (Transformer, _Block, Features, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear)
         still = not self.training or not any(block.dropout for block in self.blocks)
-        made = swift(self, kinds, self._parts, self._embedded) if still else None
-        return made or self._answers
-
-    def _answers(self, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
-        h, mix, turn = self._begin(inputs, t)
-        *body, last = self.blocks
-        assert isinstance(last, _Block)
-        for depth, block in enumerate(body):
-            h = block(h, turn, mix, depth, inputs.memory)
-        h = last(h, turn, mix, len(body), inputs.memory)
-        if inputs.memory is not None:
-            inputs.memory.length += inputs.x.shape[1]
-        if rows is None:
-            return None
-        return self.head(self.norm(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1]))))
+        return swift(self, kinds, self._parts, self._embedded) if still else None
 
     def _parts(self) -> Parts:
         width, layers = self.norm.weight.shape[0], []
