@@ -2,12 +2,13 @@
 
 Process   processes/path.py over the columns of processes/alignment.py: each column of the alignment switches from the
           noisy to the clean text by itself, kappa = t^3 in the paper's time (sec. 3; our t is one minus it)
-Network   denoisers/editing.py `EditHeads`; its rates are normalised, the true ones are kappa' / (1 - kappa) times these
-Loss      sum of the rates out of x_t minus kappa' / (1 - kappa) times sum of log rate over the edits that are still to
-          be made (the paper's Bregman divergence), plus the constant that it leaves out: with c the number of pending
-          edits that are the same operation, every operation costs rate - c log rate + c log c - c, at least zero, so
-          the value bounds -log p of the text, length included.  A missing column is inserted right of the last token
-          at its left; columns with the same token there are one operation
+Network   denoisers/editing.py `EditHeads`; its rates are normalised, the true ones are kappa' / (1 - kappa) times that,
+          and multiples of 1 - kappa, as what is missing is: rates that stay up at the end of a text cost without limit
+Loss      kappa' / (1 - kappa) times what objectives/edits.py counts: the paper's Bregman divergence, and the constant
+          that it leaves out.  From the empty text all alignments count at once, so exact rates have a bound that is
+          -log p of the text and its length; from random tokens the edits of the alignment do, a loose bound.
+          Training spreads the levels kappa evenly, which is the same integral
+Bound     the loss, with more draws near the clean end
 Sampler   one Euler step: each column inserts with probability r times its rate, and is replaced or deleted with r times
           theirs, r = (kappa_s - kappa_t) / (1 - kappa_t), h kappa' / (1 - kappa) to first order; all edits at once
 Guidance  `guided`: rates and tokens, each conditional^(1 + w) unconditional^-w
@@ -28,10 +29,11 @@ from mezzotint.decode.splice import fill, rewritten, room, splice
 from mezzotint.denoisers.editing import EditHeads
 from mezzotint.families.base import Family, log_p
 from mezzotint.families.elastic import Elastic
+from mezzotint.objectives import edits
 from mezzotint.objectives.growing import Growing, Path
-from mezzotint.objectives.times import Clipped, whole
+from mezzotint.objectives.times import Clipped, Levels, Squared, whole
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
-from mezzotint.processes.path import FlowSchedule, MixturePath, Power, masked_source, share
+from mezzotint.processes.path import FlowSchedule, MixturePath, Power, absent, masked_source, share
 from mezzotint.rng import Rng, draw
 
 _COUPLE, _INSERT, _CHANGE, _WHICH, _INSERTED, _REPLACED = range(1, 7)
@@ -51,14 +53,14 @@ class EditFlow:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids; the blank is the id behind them, [MASK] has no use here and is never written."""
-        coupling = Empty(vocab)
+        coupling, cost = Empty(vocab), edits.inserted
         if self.random:
             ids = tuple(token for token in range(vocab) if token != mask_id)
-            coupling = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab)
-        return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling, mask_id)
+            coupling, cost = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab), edits.aligned
+        return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling, cost, mask_id)
 
 
-def edit_flow(process: MixturePath, coupling: Coupling, never: int | None = None) -> Family:
+def edit_flow(process: MixturePath, coupling: Coupling, cost: edits.Cost, never: int | None = None) -> Family:
     """Edit Flows on a path over `process.vocab` ids, the blank the last of them; the id `never` is never written."""
     blank = process.vocab - 1
 
@@ -67,22 +69,12 @@ def edit_flow(process: MixturePath, coupling: Coupling, never: int | None = None
         return process.between(noisy, clean, t, rng), clean, given
 
     def loss(raw: Tensor, path: Path, t: Tensor) -> Tensor:
-        rates, inserted, replaced = parts(raw, never)
-        out = rates[..., 0] * path.gaps + rates[..., 1:].sum(-1) * path.editable
-        pending, missing = path.noisy != path.clean, path.noisy == blank
-        token = torch.where(path.clean == blank, 0, path.clean)[..., None]
-        rows = path.left[..., None].expand(-1, -1, inserted.shape[-1])
-        log_rates = rates.clamp_min(torch.finfo(rates.dtype).tiny).log()
-        insert = path.at_left(log_rates[..., 0]) + inserted.gather(1, rows).gather(-1, token)[..., 0]
-        replace = log_rates[..., 2] + replaced.gather(-1, token)[..., 0]
-        log_rate = torch.where(missing, insert, torch.where(path.clean == blank, log_rates[..., 1], replace))
-        twins = (path.left[:, :, None] == path.left[:, None]) & (path.clean[:, :, None] == path.clean[:, None])
-        same = torch.where(missing, (twins & (pending & missing)[:, None]).sum(-1), 1).clamp_min(1)
-        owed = torch.where(pending, same.to(raw.dtype).log() - log_rate - 1, 0.0)
-        return process.rate(t) * (out + owed)
+        gone = absent(process.schedule, t)
+        rates, inserted, replaced = parts(raw, gone, never)
+        return cost(path, rates, inserted, replaced, blank) / gone
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        rates, inserted, replaced = parts(raw, never)
+        rates, inserted, replaced = parts(raw, absent(process.schedule, step.t), never)
         chance = share(process.schedule, step.t, step.s)[..., None] * rates.double()
         held = room(canvas.tokens, canvas.fixed, blank)
         uniform = [
@@ -95,14 +87,21 @@ def edit_flow(process: MixturePath, coupling: Coupling, never: int | None = None
         tokens, first, counts = splice(held, tokens, ~deleted, inserts.long(), blank)
         return rewritten(canvas, step, fill(tokens, first, counts, draw(inserted.exp(), rng.fork(_INSERTED))))
 
-    objective = Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank)
-    return Family(process, objective, rule, form=Elastic(blank, EditHeads))
+    def counted(raw: Tensor, path: Path, t: Tensor) -> Tensor:
+        return 2 * absent(process.schedule, t).sqrt() * loss(raw, path, t)
+
+    objective = Growing(corrupt, loss, Levels(Clipped(whole, 1e-3, 1.0), process.schedule), blank)
+    bound = Growing(corrupt, counted, Levels(Squared(whole), process.schedule), blank)
+    return Family(process, objective, rule, bound=bound, form=Elastic(blank, EditHeads))
 
 
-def parts(raw: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalised rates Float[B, N, 3] (insert, delete, substitute), log-probabilities of inserted and new tokens."""
+def parts(raw: Tensor, gone: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Rates Float[B, N, 3] (insert, delete, substitute), log-probabilities of inserted and new tokens.
+
+    `gone` Float[B, 1] is the share of columns that have not switched yet, of which the rates are a multiple.
+    """
     inserted, replaced = (log_p(logits, never) for logits in raw[..., 3:].chunk(2, -1))
-    return F.softplus(raw[..., :3]), inserted, replaced
+    return gone[..., None] * F.softplus(raw[..., :3]), inserted, replaced
 
 
 def guided(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:

@@ -5,8 +5,11 @@ Process   processes/joining.py: a token joins as [MASK] on schedule `insert` (th
 Network   denoisers/editing.py `GapHeads`: the token of each [MASK], and how many tokens are missing right of each
           column (the anchor's gap is the one before the text, so a text of n tokens has n + 1 gaps)
 Loss      beta' / (1 - beta) cross-entropy at each [MASK], plus alpha' / (1 - alpha) phi(missing, predicted) in each
-          gap, phi(x, y) = y - x + x log(x / y) >= 0; it bounds -log p of the text, length included, and is loose where
-          several places of the same text look alike.  The token head has no mass on [MASK], in loss and sampler
+          gap, phi(x, y) = y - x + x log(x / y) >= 0; both of what is expected of all ways in which x_t may stand in the
+          text, and a run of masks is one gap (objectives/edits.py), less the entropy of those ways.  The paper counts
+          the way that was drawn: the same best network, but a bound above -log p.  Here the exact network's bound is
+          -log p of the text and its length.  The token head has no mass on [MASK]; rates are a multiple of 1 - alpha
+Bound     the loss, with more draws near the clean end
 Sampler   tau-leaping: every [MASK] is revealed with probability (beta_s - beta_t) / (1 - beta_t), every gap gets a
           Poisson number of masks, mean (alpha_s - alpha_t) / (1 - alpha_t) times the predicted one; the last step
           inserts nothing.  `confident`: as many masks as that, but the surest first (revealing needs no order)
@@ -28,10 +31,11 @@ from mezzotint.decode.splice import flood, rewritten, room, splice
 from mezzotint.denoisers.editing import GapHeads
 from mezzotint.families.base import Family, log_p
 from mezzotint.families.elastic import Elastic
+from mezzotint.objectives.edits import joined
 from mezzotint.objectives.growing import Growing, Path
-from mezzotint.objectives.times import Clipped, whole
+from mezzotint.objectives.times import Clipped, Squared, whole
 from mezzotint.processes.joining import Joining
-from mezzotint.processes.path import FlowSchedule, Power, hazard, share
+from mezzotint.processes.path import FlowSchedule, Power, absent, hazard, share
 from mezzotint.rng import Rng, draw
 
 _JOIN, _REVEAL, _TOKEN = 1, 2, 3
@@ -65,28 +69,23 @@ def flexmdm(process: Joining, confident: bool = False) -> Family:
         return process.hold(noisy, batch.tokens, ~batch.target), batch.tokens, ~batch.target
 
     def loss(raw: Tensor, path: Path, t: Tensor) -> Tensor:
-        logp, rate = parts(raw, mask_id)
-        token = torch.where(path.clean == blank, 0, path.clean)
-        hidden = (path.noisy == mask_id) & (path.clean != mask_id)
-        nll = torch.where(hidden, -logp.gather(-1, token[..., None])[..., 0], 0.0)
-        missing = path.gathered(((path.noisy == blank) & (path.clean != blank)).to(raw.dtype))
-        excess = (
-            rate
-            - missing
-            + torch.xlogy(missing, missing)
-            - torch.xlogy(missing, rate.clamp_min(torch.finfo(rate.dtype).tiny))
-        )
-        return hazard(process.reveal, t) * nll + hazard(process.insert, t) * excess * path.gaps
+        logp, rate = parts(raw, mask_id, absent(process.insert, t))
+        joins, reveals = joined(path, rate, logp, mask_id, blank)
+        return hazard(process.insert, t) * joins + hazard(process.reveal, t) * reveals
+
+    def counted(raw: Tensor, path: Path, t: Tensor) -> Tensor:
+        return 2 * t.sqrt() * loss(raw, path, t)
 
     objective = Growing(corrupt, loss, Clipped(whole, 1e-3, 1.0), blank)
-    return Family(process, objective, leaping(process, confident), form=Elastic(blank, GapHeads))
+    bound = Growing(corrupt, counted, Squared(whole), blank)
+    return Family(process, objective, leaping(process, confident), bound=bound, form=Elastic(blank, GapHeads))
 
 
 def leaping(process: Joining, confident: bool) -> Rule:
     """The sampler: reveal and insert at once, from the same state."""
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        logp, rate = parts(raw, process.mask_id)
+        logp, rate = parts(raw, process.mask_id, absent(process.insert, step.t))
         held = room(canvas.tokens, canvas.fixed, process.blank)
         masked = held.editable & (canvas.tokens == process.mask_id)
         shape = tuple(canvas.tokens.shape)
@@ -102,9 +101,12 @@ def leaping(process: Joining, confident: bool) -> Rule:
     return rule
 
 
-def parts(raw: Tensor, mask_id: int) -> tuple[Tensor, Tensor]:
-    """log p of each token, Float[B, N, V], none on [MASK]; predicted number of missing tokens, Float[B, N]."""
-    return log_p(raw[..., :-1], mask_id), F.softplus(raw[..., -1])
+def parts(raw: Tensor, mask_id: int, gone: Tensor) -> tuple[Tensor, Tensor]:
+    """log p of each token, Float[B, N, V], none on [MASK]; predicted number of missing tokens, Float[B, N].
+
+    `gone` Float[B, 1] is the share of tokens that are missing at the time.
+    """
+    return log_p(raw[..., :-1], mask_id), gone * F.softplus(raw[..., -1])
 
 
 def poisson(mean: Tensor, uniform: Tensor) -> Tensor:

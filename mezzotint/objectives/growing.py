@@ -16,6 +16,7 @@ from mezzotint.batch import Batch
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.objectives.base import Loss
 from mezzotint.objectives.times import Times
+from mezzotint.processes.embedded import embedded
 from mezzotint.rng import Rng
 
 Corrupt = Callable[[Batch, Tensor, Rng], tuple[Tensor, Tensor, Tensor]]
@@ -41,9 +42,21 @@ class Path:
         """Float[B, N]: every column's value is that of its `left`."""
         return values.gather(-1, self.left)
 
-    def gathered(self, values: Tensor) -> Tensor:
-        """Float[B, N]: sums over the columns that share a `left`, at that column."""
-        return torch.zeros_like(values).scatter_add(-1, self.left, values)
+    def placed(self, match: Tensor) -> tuple[Tensor, Tensor]:
+        """How likely present column i is clean column j, and how likely j is missing right of i; both Float64[B, N, N].
+
+        Only what the noisy and the clean text say counts, not how they were aligned: all ways to put the one into the
+        other are equally likely.  `match` Bool[B, N, N] says which present columns may be which clean ones; given text,
+        and nothing else, is where it is.
+        """
+        fixed = self.present & ~self.editable
+        own = torch.diag_embed(fixed)
+        match = torch.where(fixed[:, :, None] | fixed[:, None], own, match & self.present[:, :, None])
+        order = (~self.present).long().argsort(dim=-1, stable=True)
+        packed = match.gather(1, order[:, :, None].expand_as(match))
+        back = order.argsort(-1)[:, :, None].expand_as(match)
+        held, missing = embedded(packed, ~fixed, self.present.sum(-1))
+        return held.gather(1, back), missing.gather(1, back)
 
 
 class PathLoss(Protocol):

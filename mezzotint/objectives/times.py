@@ -108,6 +108,31 @@ class Importance:
 
 
 @dataclass(frozen=True)
+class Levels:
+    """Times at which 1 - alpha is as spread as the times of `inner`: levels of noise count alike in any schedule."""
+
+    inner: Times
+    schedule: Survival
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        return self.schedule.time(1 - self.inner(batch, rng).double()).float()
+
+
+@dataclass(frozen=True)
+class Squared:
+    """Times of `inner` squared: more of them near the clean end, where little is missing and weighs much.
+
+    A loss whose spread grows there as 1 / sqrt(t) has the least error of its mean when it is drawn so; each draw then
+    counts 2 sqrt(t).
+    """
+
+    inner: Times
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        return self.inner(batch, rng) ** 2
+
+
+@dataclass(frozen=True)
 class Clipped:
     """Times of `inner` squeezed into [low, high]: fewer nearly clean and nearly empty blocks (2503.09573, sec. 4.2).
 

@@ -126,6 +126,11 @@ def hazard(schedule: Survival, t: Tensor) -> Tensor:
     return (-schedule.dalpha(exact) / (1 - schedule.alpha(exact))).to(t.dtype)
 
 
+def absent(schedule: Survival, t: Tensor) -> Tensor:
+    """1 - alpha, shape and dtype of t: the share of what is still noise."""
+    return (1 - schedule.alpha(t.double())).to(t.dtype)
+
+
 def share(schedule: Survival, t: Tensor, s: Tensor) -> Tensor:
     """(alpha(s) - alpha(t)) / (1 - alpha(t)): how much of what is noise at t turns clean until s; 1 if s is clean."""
     a_t, a_s = schedule.alpha(t.double()), schedule.alpha(s.double())

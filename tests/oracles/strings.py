@@ -45,6 +45,11 @@ def entropy(strings):
     return -sum(p * math.log(p) for p in strings.values())
 
 
+def surprise(strings):
+    """Float64[strings]: nats of each."""
+    return -torch.tensor(list(strings.values()), dtype=torch.float64).log()
+
+
 def ways(fates, strings=STRINGS):
     """All ways whose fates are among `fates`."""
     found = []
@@ -135,15 +140,21 @@ class Exact:
         noisy, clean = torch.tensor([noisy]), torch.tensor([clean])
         return anchor(noisy, clean, torch.zeros_like(clean, dtype=torch.bool), BLANK)
 
-    def bound(self, family, raw, shares):
-        """Nats per string: the family's loss at the raw outputs raw(t), over all ways and times."""
+    def bound(self, family, raw, shares, time=lambda x: x):
+        """Nats of each string, Float64[strings]: the family's loss at the raw outputs raw(t), over all ways and times.
+
+        `time` maps even numbers to the times of the family's integral.
+        """
         paths = [self.path(way) for way in self.found]
         joint = Path(*(torch.cat([getattr(path, field.name) for path in paths]) for field in fields(Path)))
-        total = 0.0
+        strings = list(dict.fromkeys(way.string for way in self.found))
+        of = torch.tensor([strings.index(way.string) for way in self.found])
+        p = torch.tensor([way.p for way in self.found], dtype=torch.float64)
+        total = torch.zeros(len(strings), dtype=torch.float64)
         for node, weight in times():
-            t = torch.full((len(paths), 1), node, dtype=torch.float64)
+            t = time(torch.full((len(paths), 1), node, dtype=torch.float64))
             nats = family.objective.loss(self.at(raw(t[:1, 0]), joint.noisy), joint, t).sum(-1)
-            total += weight * float((nats * weights(self.found, shares(t[:1, 0]))).sum())
+            total.index_add_(0, of, weight * nats * weights(self.found, shares(t[:1, 0])) / p)
         return total
 
 
