@@ -1,8 +1,7 @@
-"""How good texts from nothing are: an independent autoregressive judge, always beside their entropy, and infilling."""
+"""How good texts from nothing are: an independent autoregressive judge, always beside their entropy."""
 
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,24 +58,6 @@ def entropy(tokens: Tensor, there: Tensor | None = None) -> float:
         p = counts / counts.sum()
         rows.append(float(-(p * np.log2(p)).sum()))
     return float(np.mean(rows))
-
-
-def infilled(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, seed: int = 0) -> tuple[float, float]:
-    """Share of tokens of a hole in the middle of held-out windows that are written as they were, and its error."""
-    hits: list[Tensor] = []
-    for number, batch in enumerate(batches):
-        tokens = batch.tokens
-        start = (tokens.shape[1] - hole) // 2
-        size = model.family.block or 1
-        start -= start % size
-        rows: list[list[int | None]] = [
-            [None if start <= i < start + hole else token for i, token in enumerate(row)] for row in tokens.tolist()
-        ]
-        *_, canvas = model.decode(model.canvas(rows, seed + 1000 * number), steps)
-        inside = slice(start, start + hole)
-        hits.append((model.form.written(canvas)[:, inside] == tokens[:, inside]).double().mean(-1))
-    share = torch.cat(hits)
-    return float(share.mean()), float(share.std() / len(share) ** 0.5)
 
 
 def counted(train: np.ndarray, test: np.ndarray, vocab: int) -> dict[str, float]:

@@ -1,7 +1,8 @@
 """How many tokens of held-out text a model finds again where they were taken out; the same question for every network.
 
 A network fills holes by its own reading: all at once where every column sees every other, block by block where blocks
-see the blocks before them, column by column where it is causal, what was written being read for what comes next.
+see the blocks before them, column by column where it is causal, what was written being read for what comes next
+(`infilled`).  Families that are compared by their own samplers write a hole with them (`rewritten`).
 """
 
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mezzotint.batch import Batch
 from mezzotint.decode.cache import Settled, nothing
 from mezzotint.decode.generate import Decoding, Model, Run
 from mezzotint.decode.plan import Blocks, following, multiples
@@ -18,6 +20,7 @@ from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import surest
 from mezzotint.decode.shapers import Ban
 from mezzotint.errors import ConfigError
+from mezzotint.evaluate.scratch import Scratch
 from mezzotint.rng import Rng
 
 _HOLES = 0x401E5
@@ -86,7 +89,33 @@ def infilled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1, rows:
     for start in range(0, len(windows), rows):
         some, gaps = windows[start : start + rows], holes[start : start + rows]
         right.append((filled(model, some, gaps, steps) == some) & gaps)
-    hits, missing = torch.cat(right).sum(1).double(), holes.sum(1).double()
+    return found(torch.cat(right), holes)
+
+
+def rewritten(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, seed: int = 0) -> Found:
+    """The same of a hole in the middle of each text, written by the family's own sampler in `steps` steps.
+
+    Where a family writes blocks, the hole begins with one.
+    """
+    right: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        tokens = batch.tokens
+        start = (tokens.shape[1] - hole) // 2
+        size = model.family.block or 1
+        start -= start % size
+        rows: list[list[int | None]] = [
+            [None if start <= i < start + hole else token for i, token in enumerate(row)] for row in tokens.tolist()
+        ]
+        *_, canvas = model.decode(model.canvas(rows, seed + 1000 * number), steps)
+        inside = slice(start, start + hole)
+        right.append(model.form.written(canvas)[:, inside] == tokens[:, inside])
+    hits = torch.cat(right)
+    return found(hits, torch.ones_like(hits))
+
+
+def found(right: Tensor, holes: Tensor) -> Found:
+    """What is `right` of the columns in holes, both Bool[n, L]."""
+    hits, missing = right.sum(1).double(), holes.sum(1).double()
     share = hits.sum() / missing.sum()
     # of a ratio of sums: windows are drawn, the tokens within one hang together
     spread = (hits - share * missing).square().sum().sqrt() / missing.sum()

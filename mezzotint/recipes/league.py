@@ -22,7 +22,8 @@ from mezzotint.config import config, override, to_dict, write_json
 from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate.generative import counted, infilled, quality
+from mezzotint.evaluate.generative import counted, quality
+from mezzotint.evaluate.infilling import rewritten
 from mezzotint.evaluate.machine import commit, forget_peak, machine, peak_memory, versions
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes import small
@@ -204,8 +205,8 @@ def _piece(
     }
     if judge is not None:
         record["quality"] = [asdict(quality(model, judge, league.texts, steps)) for steps in _budgets(league, model)]
-        share, spread = infilled(model, batches[:8], league.hole, league.hole)
-        record["infilling"], record["infilling_error"] = share, spread
+        found = rewritten(model, batches[:8], league.hole, league.hole)
+        record["infilling"], record["infilling_error"] = found.share, found.error
         *_, canvas = model.decode(model.blank(2, seed=7), recipe.sample_steps)
         record["samples"] = model.texts(canvas)
     record["peak_bytes"] = peak_memory()

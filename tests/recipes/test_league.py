@@ -10,7 +10,8 @@ import torch
 
 from mezzotint.batch import Batch
 from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
-from mezzotint.evaluate.generative import counted, entropy, infilled, judged
+from mezzotint.evaluate.generative import counted, entropy, judged
+from mezzotint.evaluate.infilling import rewritten
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
 from mezzotint.recipes.league import FAMILIES, League, play
 from mezzotint.recipes.published import PUBLISHED, ratios
@@ -137,8 +138,9 @@ def test_infilling_and_judging_see_what_they_should(played):
     model = Scratch.load(played[1] / "mdlm-0" / "run" / "export")
     tokens = torch.from_numpy(model.vocabulary.encode("the cat sat on t"))[None].repeat(8, 1)
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
-    share, _ = infilled(model, [batch], 4, 4)
-    assert 0 <= share <= 1
+    found = rewritten(model, [batch], 4, 4)
+    assert 0 <= found.share <= 1
+    assert found.tokens == 32
     judge = Scratch.load(played[1] / "judge-1000003" / "run" / "export")
     noise = torch.randint(0, model.vocabulary.mask_id, (8, 16), generator=torch.Generator().manual_seed(0))
     assert judged(judge, tokens) < judged(judge, noise)
