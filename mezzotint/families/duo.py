@@ -4,6 +4,8 @@ Process   processes/uniform.py; its Gaussian twin and the operator T between the
 Loss      the Rao-Blackwellised NELBO, sec. 3.3, `nelbo` below: UDLM's integrand with fewer operations over V
 Curriculum  sec. 4.1, objectives/duality.py: the network first reads softmax(w / tau) of the Gaussian twin, then tokens;
           as published for OWT tau = 1e-3, first half of training, gamma from -3.55 to -1.85 (LM1B: -3.5 to -1.75)
+          `largest`: Duo++'s, which draws only what that softmax is made of.  Differs from its code, which takes x_0 for
+          the argmax wherever it is drawn, and never gives the highest noise to the last ids
 Distillation  sec. 4.2, objectives/duality.py `Consistency`
 Network   softmax over the clean token, told t
 Sampler   the posterior step of UDLM, decode/psi.py mixes it with noise anew; optionally from a nucleus of p(x_0), and
@@ -41,6 +43,8 @@ class Duo:
     """Batches on the Gaussian twin, counted as they are read; 0 needs no network that reads weights over tokens."""
     tau: float = Field(default=1e-3, gt=0)
     """Temperature of the twin's softmax."""
+    largest: int | None = Field(default=None, gt=0)
+    """Draw only this many of the twin's largest noises, whatever the vocabulary's size (Duo++)."""
     gamma: tuple[float, float] = (-3.5, -1.75)
     """Noise levels of the twin at t = 0 and t = 1."""
     kappa: Kappa = Kappa()
@@ -58,8 +62,8 @@ class Duo:
         if not self.curriculum:
             return Family(process, discrete, Grid(update), update)
         twin = Gaussian(process.ids, *self.gamma)
-        tau, never = self.tau, mask_id
-        lesson = Curriculum(twin, self.schedule, nelbo(process), discrete, self.curriculum, tau, never)
+        tau, few = self.tau, self.largest
+        lesson = Curriculum(twin, self.schedule, nelbo(process), discrete, self.curriculum, tau, mask_id, few)
         return Family(process, lesson, Grid(update), update, discrete)
 
 

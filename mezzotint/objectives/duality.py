@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
+from mezzotint.errors import ConfigError
 from mezzotint.layouts import Full
 from mezzotint.objectives.base import Loss, Objective
 from mezzotint.objectives.denoising import TokenLoss
 from mezzotint.objectives.times import Times, whole
-from mezzotint.processes.duality import Gaussian, normal
+from mezzotint.processes.duality import Gaussian, largest, normal
 from mezzotint.rng import Rng
 from mezzotint.schedules import Survival
 
@@ -42,24 +43,43 @@ class Curriculum:
     until: int
     tau: float = 1e-3
     never: int | None = None
+    few: int | None = None
+    """Draw only this many of the largest w of other ids (Duo++, 2602.21185); None: all of them."""
     times: Times = whole
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for more of the largest than there are."""
+        if self.few is not None and self.few >= self.gaussian.ids:
+            raise ConfigError(
+                f"cannot draw the {self.few} largest of {self.gaussian.ids - 1} other ids: ask for fewer of them"
+            )
 
     def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
         step = rng.step if isinstance(rng.step, int) else int(rng.step.reshape(-1)[0])
         if step >= self.until:
             return self.after(denoiser, batch, rng)
         x_0, t = batch.tokens, self.times(batch, rng)
-        noise = normal(x_0, self._ids, rng.fork(_NOISE), self.never)
-        nats = self.nats(denoiser, x_0, t, noise, batch.target) * batch.target
-        count = batch.target.sum()
+        rng = rng.fork(_NOISE)
+        if self.few is None:
+            nats = self.nats(denoiser, x_0, t, normal(x_0, self._ids, rng, self.never), batch.target)
+        else:
+            found = largest(self.gaussian, x_0, t, self.few, rng, self.never)
+            clean, others = found.softmax(self.tau)
+            soft = torch.zeros(*x_0.shape, self._ids, device=x_0.device)
+            soft = soft.scatter(-1, found.ids, others.float()).scatter(-1, x_0[..., None], clean.float()[..., None])
+            nats = self._read(denoiser, x_0, t, (soft, found.highest(x_0)), batch.target)
+        nats, count = nats * batch.target, batch.target.sum()
         return Loss(nats.sum() / count.clamp_min(1), count, nats)
 
     def nats(self, denoiser: Any, x_0: Tensor, t: Tensor, noise: Tensor, target: Tensor) -> Tensor:
         """Float[B, L] for given times and noise; what is not `target` is read as it is."""
         w = self.gaussian.blur(x_0, t, noise)
-        clean = torch.zeros_like(w).scatter(-1, x_0[..., None], 1.0)
-        soft = torch.where(target[..., None], (w / self.tau).softmax(-1), clean)
-        x_t = torch.where(target, w.argmax(-1), x_0)
+        return self._read(denoiser, x_0, t, ((w / self.tau).softmax(-1), w.argmax(-1)), target)
+
+    def _read(self, denoiser: Any, x_0: Tensor, t: Tensor, noisy: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
+        soft, x_t = noisy
+        clean = torch.zeros_like(soft).scatter(-1, x_0[..., None], 1.0)
+        soft, x_t = torch.where(target[..., None], soft, clean), torch.where(target, x_t, x_0)
         a = self.gaussian.alpha(t)
         raw = denoiser(Full().arrange(soft, x_0), self.schedule.time(a).to(t.dtype))
         return self.loss(raw, x_0, x_t, a, self.gaussian.dalpha(t))

@@ -15,6 +15,7 @@ from mezzotint.rng import Rng
 
 _REACH = 12.0
 _NODES = 4001
+_HEIGHT, _CLEAN, _PLACE, _ORDER = range(1, 5)
 
 
 def on_top(gamma: Tensor, ids: int) -> Tensor:
@@ -112,6 +113,69 @@ def normal(x: Tensor, ids: int, rng: Rng, never: int | None) -> Tensor:
     """Float32[B, L, V] for Long[B, L] x and V `ids`, standard normal; -inf at the id `never`."""
     noise = torch.special.ndtri(rng.uniform((x.shape[0], x.shape[1], ids), x.device)).float()
     return noise if never is None else noise.index_fill(-1, torch.tensor(never, device=noise.device), -torch.inf)
+
+
+@dataclass(frozen=True)
+class Largest:
+    """w of the clean id and of the few other ids where it is largest, drawn without the rest (2602.21185, App.).
+
+    With a small temperature that is all of softmax(w / tau) that matters, and the cost no longer grows with N.
+    """
+
+    clean: Tensor
+    """Float64[B, L]: w of the clean id."""
+    others: Tensor
+    """Float64[B, L, K]: the largest w of all other ids, falling."""
+    ids: Tensor
+    """Long[B, L, K]: where they are."""
+    spread: Tensor
+    """Float64[B, L]: standard deviation of the noise."""
+    rest: int
+    """How many other ids are left out, all of them below the last of `others`."""
+
+    def softmax(self, tau: float) -> tuple[Tensor, Tensor]:
+        """Weights of the clean id, Float64[B, L], and of `ids`, Float64[B, L, K]; the rest shares what lacks to one.
+
+        The rest counts by the mean of exp(w / tau) below the last of the others, as published.
+        """
+        top = torch.cat([self.clean[..., None], self.others], -1) / tau
+        last, spread = self.others[..., -1] / tau, self.spread / tau
+        below = spread**2 / 2 + torch.special.log_ndtr(last / spread - spread) - torch.special.log_ndtr(last / spread)
+        rest = torch.full_like(below, float(self.rest)).log() + below
+        weights = torch.cat([top, rest[..., None]], -1).softmax(-1)
+        return weights[..., 0], weights[..., 1:-1]
+
+    def highest(self, x_0: Tensor) -> Tensor:
+        """Long[B, L]: the id with the largest w of all."""
+        return torch.where(self.clean > self.others[..., 0], x_0, self.ids[..., 0])
+
+
+def largest(gaussian: Gaussian, x_0: Tensor, t: Tensor, few: int, rng: Rng, never: int | None = None) -> Largest:
+    """The clean id's w and the `few` largest others, for Long[B, L] clean ids and Float[B, 1|L] times."""
+    n, shape, device = gaussian.ids - 1, (*x_0.shape, few), x_0.device
+    gamma = gaussian.gamma(t).double().expand(x_0.shape)
+    signal, spread = (-gamma).sigmoid().sqrt(), gamma.sigmoid().sqrt()
+    # the largest of n uniform numbers is a uniform one to the power 1 / n; the next, of n - 1 below it
+    left = torch.arange(n, n - few, -1, device=device)
+    heights = (rng.fork(_HEIGHT).uniform(shape, device).log() / left).cumsum(-1).exp()
+    clean = signal + spread * torch.special.ndtri(rng.fork(_CLEAN).uniform((*x_0.shape,), device))
+    place = _distinct(n, shape, rng, device)
+    own = x_0 if never is None else x_0 - (x_0 > never).long()
+    place = place + (place >= own[..., None])
+    ids = place if never is None else place + (place >= never)
+    return Largest(clean, spread[..., None] * torch.special.ndtri(heights), ids, spread, n - few)
+
+
+def _distinct(n: int, shape: tuple[int, ...], rng: Rng, device: torch.device) -> Tensor:
+    """Long: distinct numbers below n along the last axis, any of them in any order equally likely (Floyd's sample)."""
+    few, drawn = shape[-1], rng.fork(_PLACE).uniform(shape, device)
+    found = torch.full(shape, -1, device=device)
+    for k in range(few):
+        guess = (drawn[..., k] * (n - few + k + 1)).long()
+        taken = (found == guess[..., None]).any(-1)
+        found[..., k] = torch.where(taken, n - few + k, guess)
+    # its set is even, its order is not: the last number can only come last
+    return found.gather(-1, rng.fork(_ORDER).uniform(shape, device).argsort(-1))
 
 
 def _mean(gamma: Tensor) -> Tensor:

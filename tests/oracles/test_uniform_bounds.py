@@ -13,11 +13,13 @@ import torch
 import torch.nn.functional as F
 from sources import PAIR, TOKEN
 
+from mezzotint.batch import Batch
+from mezzotint.errors import ConfigError
 from mezzotint.families import duo, gidd, udlm
 from mezzotint.families.mdlm import mdlm
 from mezzotint.objectives.duality import Curriculum, at_levels
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.duality import Gaussian, on_top, survival
+from mezzotint.processes.duality import Gaussian, largest, normal, on_top, survival
 from mezzotint.processes.mixture import Mixture
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
@@ -232,6 +234,58 @@ def test_a_cold_curriculum_is_the_discrete_loss():
     assert (x_t != 4).all()
     wanted = duo.nelbo(process)(table[x_t], x_0, x_t, twin.alpha(t), twin.dalpha(t))
     torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_the_largest_noises_drawn_alone_are_those_of_all():
+    twin, never, rows = Gaussian(6, -2.0, 2.0), 2, 40_000
+    x_0, t = torch.full((3, rows), 4), torch.tensor([[0.1], [0.5], [0.9]])
+    found = largest(twin, x_0, t, 3, Rng(3), never)
+    whole = twin.blur(x_0, t, normal(x_0, 7, Rng(4), never))
+    # the clean id wins as often, and the others' heights have the same means and spreads
+    top = found.highest(x_0)
+    torch.testing.assert_close(
+        (top == 4).double().mean(-1), (whole.argmax(-1) == 4).double().mean(-1), rtol=0, atol=0.012
+    )
+    others = whole.index_fill(-1, torch.tensor([4]), -torch.inf).sort(-1, descending=True).values[..., :3].double()
+    for statistic in (torch.mean, torch.std):
+        torch.testing.assert_close(statistic(found.others, 1), statistic(others, 1), rtol=0, atol=0.02)
+    assert (found.others.diff(dim=-1) <= 0).all()
+    # every other id is as likely to be the highest of them, the second and the third; none comes twice
+    seen = torch.stack([(found.ids == v).double().mean((0, 1)) for v in range(7)])
+    wanted = torch.tensor([[0.2], [0.2], [0], [0.2], [0], [0.2], [0.2]], dtype=torch.float64).expand(7, 3)
+    torch.testing.assert_close(seen, wanted, rtol=0, atol=6e-3)
+    assert (found.ids.sort(-1).values.diff(dim=-1) > 0).all()
+
+
+def test_the_softmax_of_the_largest_is_that_of_all():
+    twin, x_0 = Gaussian(6, -2.0, 2.0), torch.full((2, 20_000), 4)
+    t = torch.tensor([[0.2], [0.6]])
+    everything = largest(twin, x_0, t, 5, Rng(5))
+    clean, others = everything.softmax(0.7)
+    torch.testing.assert_close(clean + others.sum(-1), torch.ones_like(clean))
+    ratio = ((everything.others[..., 0] - everything.clean) / 0.7).exp()
+    torch.testing.assert_close(others[..., 0] / clean, ratio)
+    # the mean of what is left out stands for it: what the clean id weighs is nearly the same on average
+    few = largest(twin, x_0, t, 2, Rng(6)).softmax(0.7)[0]
+    torch.testing.assert_close(few.mean(-1), clean.mean(-1), rtol=0, atol=0.01)
+
+
+def test_a_cold_curriculum_of_the_largest_is_the_discrete_loss():
+    process, schedule = Uniform(5, Linear(), never=4), Linear()
+    table = torch.randn(5, 5, generator=torch.Generator().manual_seed(2))
+    x_0 = torch.randint(0, 4, (256, 400), generator=torch.Generator().manual_seed(3))
+    batch = Batch(x_0, torch.ones_like(x_0, dtype=torch.bool))
+
+    def network(inputs, t):
+        return inputs.x @ table if inputs.x.is_floating_point() else table[inputs.x]
+
+    def lesson(few):
+        twin = Gaussian(process.ids)
+        return Curriculum(twin, schedule, duo.nelbo(process), network, 1, 1e-6, 4, few)(network, batch, Rng(0))
+
+    assert float(lesson(2).total) == pytest.approx(float(lesson(None).total), rel=0.06)
+    with pytest.raises(ConfigError, match="the 4 largest of 3 other ids"):
+        lesson(4)
 
 
 def test_plain_cross_entropy_teaches_the_leave_one_out_posterior():
