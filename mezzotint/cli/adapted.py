@@ -110,6 +110,7 @@ def _columns(tokenizer: "Tokenizer", prompt: str) -> list[int | None]:
 def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
     """How to decode, with the numbers of the command line, and its name."""
     from mezzotint.decode.presets import PRESETS
+    from mezzotint.decode.ways import unknown
 
     plain = Settings()
     names = ("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier")
@@ -124,7 +125,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
     usual = USUAL[bool(block), bool(config.get("shift_logits"))]
     name = settings.preset or usual
     if name not in PRESETS:
-        raise ConfigError(f"there is no decoding preset {name!r} for this model: use {', '.join(PRESETS)}")
+        raise unknown(name, PRESETS)
     given = {
         key: getattr(settings, key)
         for key in ("temperature", "top_p", "steps", "block")

@@ -15,7 +15,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="""Models on this machine: list, pull, show, where, inspect.
+    help="""Models on this machine: list, pull, show, where, inspect, presets.
 
     Weights live in $MEZZOTINT_HOME, or ~/.cache/mezzotint if that is not set.  A command that takes a model accepts a
     name from the list, a .gguf file, a folder with config.json and safetensors, or the id of a model pulled from
@@ -47,6 +47,22 @@ def list_(as_json: AsJson = False) -> None:
             for row in rows
         ],
     )
+
+
+@app.command()
+def presets(as_json: AsJson = False) -> None:
+    """List the named ways of decoding published diffusion models, for `mezzotint generate --preset`.
+
+    Example:
+
+      mezzotint models presets
+    """
+    from mezzotint.cli.presets import records, rows
+
+    if as_json:
+        typer.echo(json.dumps(records(), indent=2))
+        return
+    _table(["name", "usual for", "what it is"], rows())
 
 
 @app.command()

@@ -92,7 +92,7 @@ class Settings:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="How a published diffusion model decodes, such as llada-fast; its authors' way if not given.",
+            help="How a published diffusion model decodes (mezzotint models presets); its authors' way if not given.",
             rich_help_panel=_DIFFUSION,
         ),
     ] = None

@@ -124,7 +124,10 @@ def decoding(preset: Preset, model: Model, length: int) -> Decoding:
         raise ConfigError("cannot edit what is revealed by chance: use another confidence, or edit=null")
     size = preset.block or model.block or length
     if model.block is not None and model.block % size:
-        raise ConfigError(f"cannot write blocks of {size} in a network of blocks of {model.block}: use a divisor")
+        raise ConfigError(
+            f"cannot write in blocks of {size}: the network was trained in blocks of {model.block}; ask for "
+            f"--block {model.block}, or a divisor of it"
+        )
     place = following if model.block is None else multiples
     return Decoding(
         rule=_rule(preset, model, size),

@@ -4,8 +4,9 @@ A way is a record that begins a generation: iterating what it begins gives the c
 and its result is what was written.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 from mezzotint.decode.canvas import Canvas
@@ -70,8 +71,15 @@ def way(name: str) -> Way | Renoising:
         ConfigError: there is none.
     """
     if name not in WAYS:
-        raise ConfigError(f"there is no decoding preset {name!r}: known are {', '.join(WAYS)}")
+        raise unknown(name, WAYS)
     return WAYS[name]
+
+
+def unknown(name: str, known: Iterable[str]) -> ConfigError:
+    """What to say of a preset that is not among those known."""
+    near = get_close_matches(name, list(known), 3, 0.5)
+    guess = f"did you mean {' or '.join(near)}? " if near else ""
+    return ConfigError(f"there is no decoding preset {name!r}: {guess}`mezzotint models presets` lists all")
 
 
 def tuned(how: Any, name: str, **given: Any) -> Any:

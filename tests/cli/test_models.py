@@ -41,6 +41,14 @@ def test_list_prints_a_table_without_colours_into_a_pipe(empty_cache, out):
     assert lines[1].split("\t")[:2] == ["smollm2-135m-instruct", "no"]
 
 
+def test_presets_are_listed_with_the_families_they_are_usual_for(out):
+    rows = {row[0]: row[1:] for row in (line.split("\t") for line in out("presets").splitlines())}
+    assert rows["llada-ref"] == ["llada, llada_moe", "block 32"]
+    assert rows["dreamon"][0] == "dreamon"
+    assert "choose threshold tau 0.9" in rows["llada-fast"][1]
+    assert json.loads(out("presets", "--json"))["dreamon"]["first"] == 4
+
+
 def test_where_prints_paths_only(empty_cache, out):
     assert out("where") == f"{empty_cache}\n"
     inside = out("where", "smollm2-135m-instruct")

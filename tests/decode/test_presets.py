@@ -140,9 +140,9 @@ def test_end_tokens_can_wait_until_nothing_else_is_sure():
 
 
 def test_settings_that_contradict_the_network_are_refused():
-    with pytest.raises(ConfigError, match="divisor"):
+    with pytest.raises(ConfigError, match="blocks of 4; ask for --block 4"):
         decoding(Preset(block=3), model(block=4), 8)
-    with pytest.raises(ConfigError, match="known are"):
+    with pytest.raises(ConfigError, match="mezzotint models presets"):
         way("nobody")
     with pytest.raises(CanvasError, match="at least 1"):
         generate(model(), [[1]], 0, decoding(Preset(), model(), 1))

@@ -53,3 +53,10 @@ def test_settings_reach_the_preset_inside_another_way():
     assert (made.how.temperature, made.how.block) == (0.5, 8)
     with pytest.raises(ConfigError, match="the preset idlm has no block"):
         tuned(way("idlm"), "idlm", block=4)
+
+
+def test_an_unknown_name_gets_its_neighbours_and_the_command_that_lists_all():
+    with pytest.raises(ConfigError, match=r"did you mean llada-fast or .*mezzotint models presets` lists all"):
+        way("lada-fast")
+    with pytest.raises(ConfigError, match=r"'qqq': `mezzotint models presets` lists all"):
+        way("qqq")
