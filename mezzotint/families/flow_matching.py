@@ -1,6 +1,7 @@
 """Discrete flow matching, mixture path (Gat et al. 2024, arXiv 2407.15595; the released flow_matching library).
 
-Process   processes/path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0
+Process   processes/path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0; `kept`: its
+          conditional coupling of noise and text instead of the independent one
 Loss      generalised KL, per column: -rate (p(x_t) - [x_t = x_0] + [x_t != x_0] log p(x_0)), where
           rate = kappa' / (1 - kappa); or plain cross-entropy at every column, corrupted or not; t down to 1e-3
 Network   p(x_0 | x_t), the ordinary posterior; told t; logits untouched, [MASK] keeps its mass in the loss
@@ -28,7 +29,7 @@ from mezzotint.families.base import Family, log_p
 from mezzotint.families.udlm import continuous, udlm
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
-from mezzotint.processes.path import FlowSchedule, MixturePath, Power, divergence, masked_source, uniform_source
+from mezzotint.processes.path import FlowSchedule, Kept, MixturePath, Power, divergence, masked_source, uniform_source
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
 
@@ -45,6 +46,8 @@ class FlowMatching:
     schedule: FlowSchedule = Power()
     source: Literal["mask", "uniform"] = "mask"
     """The noise that paths start from."""
+    kept: float = Field(default=0.0, ge=0, le=1)
+    """Paths start with up to this share of the text in place, for infilling; 0: noise and text are independent."""
     loss: Literal["generalised-kl", "cross-entropy"] = "generalised-kl"
     """A bound on the likelihood, or the paper's simpler loss."""
     sampler: Literal["euler", "reversal"] = "euler"
@@ -56,13 +59,16 @@ class FlowMatching:
         """The family over `vocab` ids, [MASK] included; a uniform source never draws it.
 
         Raises:
-            ConfigError: a reversal of masks, whose paths and bound are those of masked diffusion as they are.
+            ConfigError: a reversal of masks, which is masked diffusion as it is, or of anything but uniform noise.
         """
-        process = MixturePath(SOURCES[self.source](vocab, mask_id), self.schedule)
+        coupling = Kept(self.kept) if self.kept else None
+        process = MixturePath(SOURCES[self.source](vocab, mask_id), self.schedule, coupling)
         loss = {"generalised-kl": generalised_kl(process), "cross-entropy": cross_entropy}[self.loss]
         if self.sampler == "reversal":
             if self.source == "mask":
                 raise ConfigError("a mask source has no other way back: use sampler=euler, whose bound is tight")
+            if self.kept:
+                raise ConfigError("paths that keep a part of the text are not reversed: use sampler=euler, or kept=0")
             return reversal(process, loss, Uniform(vocab, self.schedule, mask_id))
         return flow_matching(process, loss, Euler(process, self.churn, partial(log_p, never=mask_id)))
 
@@ -70,7 +76,8 @@ class FlowMatching:
 def flow_matching(process: MixturePath, loss: TokenLoss, solver: Update) -> Family:
     """Flow matching on a process, with a token loss and a solver."""
     objective = Denoising(process, loss, Clipped(whole, EARLIEST, 1.0))
-    return Family(process, objective, Grid(solver), solver, bound(process))
+    alone = MixturePath(process.source, process.schedule)
+    return Family(process, objective, Grid(solver), solver, bound(alone))
 
 
 def reversal(process: MixturePath, loss: TokenLoss, noise: Uniform) -> Family:

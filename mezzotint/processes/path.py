@@ -5,6 +5,8 @@ data.  Here, as everywhere, x_0 is clean and t = 0 is clean: kappa of the paper 
 derivative of kappa is -alpha'(t).
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -18,7 +20,7 @@ from mezzotint.processes.base import Discrete
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial, Survival
 
-_NOISE = 0x9A7
+_NOISE, _COUPLING, _SHARE = 0x9A7, 0xC0B, 1
 _LEAST = 1e-12
 
 
@@ -47,12 +49,33 @@ FlowSchedule = Annotated[Power | Linear | Cosine | Polynomial, Field(discriminat
 """Schedules of flows; those of diffusion run the same path."""
 
 
+Coupling = Callable[[Tensor, Tensor, Rng], Tensor]
+"""(noise Long[B, L], drawn by itself; clean tokens Long[B, L]; rng) -> the noise that their path starts from."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Part of a text is its own noise: the paper's conditional coupling, for infilling (2407.15595).
+
+    Each row keeps a share of its tokens, which is drawn evenly from 0 to `most`.
+    """
+
+    most: float
+
+    def __call__(self, noise: Tensor, x_0: Tensor, rng: Rng) -> Tensor:
+        share = self.most * rng.fork(_SHARE).uniform((x_0.shape[0],), x_0.device)
+        return torch.where(rng.uniform(tuple(x_0.shape), x_0.device) < share[:, None], x_0, noise)
+
+
 class MixturePath(Discrete):
-    """q(x_t | x_0) = alpha_t x_0 + (1 - alpha_t) source, each column by itself."""
+    """q(x_t | x_0) = alpha_t x_0 + (1 - alpha_t) source, each column by itself, where noise and text are independent.
+
+    Coupled ones start from noise that depends on the text; velocities are the same, of p(x_0 | x_t) under the coupling.
+    """
 
     source: Tensor
 
-    def __init__(self, source: Tensor, schedule: Survival) -> None:
+    def __init__(self, source: Tensor, schedule: Survival, coupling: Coupling | None = None) -> None:
         """`source` Float[V]: probabilities of the noise; all on one id for a mask or a blank.
 
         Raises:
@@ -63,7 +86,7 @@ class MixturePath(Discrete):
             raise VocabularyError(
                 f"cannot draw noise from {source.tolist()}: give one probability per id, with a sum of one"
             )
-        self.vocab, self.schedule = source.shape[0], schedule
+        self.vocab, self.schedule, self.coupling = source.shape[0], schedule, coupling
         self.register_buffer("source", source.double(), persistent=False)
 
     def prior(self, shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
@@ -72,8 +95,11 @@ class MixturePath(Discrete):
         return torch.searchsorted(edges, rng.uniform(shape, device), right=True)
 
     def corrupt(self, x_0: Tensor, t: Tensor, rng: Rng) -> Tensor:
-        """Long[B, L]: each token replaced by a draw from the source with probability 1 - alpha(t)."""
-        return self.between(self.prior((x_0.shape[0], x_0.shape[1]), x_0.device, rng.fork(_NOISE)), x_0, t, rng)
+        """Long[B, L]: each token replaced by its noise, a draw from the source, with probability 1 - alpha(t)."""
+        noise = self.prior((x_0.shape[0], x_0.shape[1]), x_0.device, rng.fork(_NOISE))
+        if self.coupling is not None:
+            noise = self.coupling(noise, x_0, rng.fork(_COUPLING))
+        return self.between(noise, x_0, t, rng)
 
     def between(self, noise: Tensor, x_0: Tensor, t: Tensor, rng: Rng) -> Tensor:
         """x_t for given ends Long[B, L]: the noise with probability 1 - alpha(t), else the clean token."""

@@ -184,3 +184,82 @@ def test_a_single_uniform_token_is_exact_in_any_number_of_reversed_steps(steps):
 def test_masks_have_no_reversal_of_their_own():
     with pytest.raises(ConfigError, match="sampler=euler"):
         FlowMatching(sampler="reversal").build(VOCAB, MASK)
+
+
+# how often each noise meets each text of the pair source: any joint law will do
+COUPLED = PAIR.p[None] * torch.rand(9, 9, generator=torch.Generator().manual_seed(5), dtype=torch.float64) ** 3
+COUPLED = COUPLED / COUPLED.sum()
+
+
+def coupled(process, t):
+    """Of every noisy pair: its probability, Float64[9], and p(x_0 | x_t) per column, Float64[9, 2, 3]."""
+    texts, a = PAIR.sequences, process.schedule.alpha(t)
+    switched = a * (texts[:, None, None] == texts[None, None]) + (1 - a) * (
+        texts[:, None, None] == texts[None, :, None]
+    )
+    joint = switched.double().prod(-1) * COUPLED[None]
+    q = joint.sum((1, 2))
+    clean = torch.nn.functional.one_hot(texts, 3).double()
+    return q, torch.einsum("znx,xlv->zlv", joint, clean) / q[:, None, None]
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5, 0.9])
+def test_velocities_carry_the_marginals_of_any_coupling(t):
+    """Kolmogorov: the change of q_t is what flows in and out at p(x_0 | x_t) under the coupling."""
+    process, texts = MixturePath(torch.full((3,), 1 / 3, dtype=torch.float64), Power(power=2.0)), PAIR.sequences
+    t = torch.tensor(t, dtype=torch.float64, requires_grad=True)
+    q, p0 = coupled(process, t)
+    change = torch.stack([torch.autograd.grad(each, t, retain_graph=True)[0] for each in q])
+    with torch.no_grad():
+        velocity = process.velocity(p0, texts, t.expand(9, 1))
+        flow = torch.zeros(9, dtype=torch.float64)
+        for column in range(2):
+            other = texts[:, 1 - column]
+            meets = (other[:, None] == other[None]).double()
+            flow += torch.einsum("z,zy,zy->y", q, meets, velocity[:, column][:, texts[:, column]])
+    # our time runs the other way
+    torch.testing.assert_close(flow, -change, rtol=0, atol=1e-10)
+
+
+def test_small_steps_lead_from_coupled_noise_to_the_source():
+    process, rows = MixturePath(torch.full((3,), 1 / 3, dtype=torch.float64), Power()), 20_000
+    starts = torch.multinomial(COUPLED.sum(1), rows, True, generator=torch.Generator().manual_seed(6))
+    canvas = infill([[None] * 2] * rows, lambda shape, device, rng: PAIR.sequences[starts])
+
+    def network(canvas, step):
+        _, p0 = coupled(process, step.t[0, 0].double())
+        return p0[PAIR.index(canvas.tokens)].log()
+
+    def far(steps):
+        tokens = last(decode(canvas, network, Grid(Euler(process)), Blocks(2, steps))).tokens
+        seen = torch.bincount(PAIR.index(tokens), minlength=9) / rows
+        return float((seen - COUPLED.sum(0)).abs().sum() / 2)
+
+    assert far(48) < min(0.02, far(2) / 2)
+
+
+@pytest.mark.parametrize("kept", [0.5, 1.0])
+def test_with_part_of_the_text_in_place_the_loss_is_what_the_rest_costs(kept):
+    family = FlowMatching(kept=kept, schedule=Power(power=2.0)).build(VOCAB, MASK)
+    rows = 60_000
+    batch = Batch(MARKOV.sample(rows), torch.ones(rows, 4, dtype=torch.bool))
+    found = float(family.objective(lambda inputs, t: logits(MARKOV.masked(inputs.x)), batch, Rng(0)).total) * 4
+    # entropy of the source less that of what is kept, by its number of columns
+    wanted = torch.zeros((), dtype=torch.float64)
+    share = torch.linspace(0, kept, 2001, dtype=torch.float64)
+    for hidden in masks(4):
+        lost = int(hidden.sum())
+        chance = torch.trapezoid(share ** (4 - lost) * (1 - share) ** lost, share) / kept
+        shown = MARKOV.sequences.masked_fill(hidden, MASK)
+        _, same = shown.unique(dim=0, return_inverse=True)
+        mass = torch.zeros(int(same.max()) + 1, dtype=torch.float64).index_add(0, same, MARKOV.p)
+        wanted += chance * (MARKOV.entropy + torch.xlogy(mass, mass).sum())
+    assert found == pytest.approx(float(wanted), rel=0.02)
+    # the bound stays that of whole texts
+    whole = float(family.bound(lambda inputs, t: logits(MARKOV.masked(inputs.x)), batch, Rng(0)).total) * 4
+    assert whole == pytest.approx(MARKOV.entropy, rel=0.02)
+
+
+def test_coupled_paths_have_no_reversal():
+    with pytest.raises(ConfigError, match="kept=0"):
+        FlowMatching(source="uniform", sampler="reversal", kept=0.5).build(VOCAB, MASK)
