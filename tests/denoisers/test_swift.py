@@ -1,15 +1,20 @@
 """The float32 kernels are the network but for rounding, and a row's answers do not depend on the other rows."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
 import pytest
 import torch
 
 from mezzotint.decode.reader import halves
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.native.dense import Matrix, best
+from mezzotint.denoisers.native import dense
+from mezzotint.denoisers.native.dense import Matrix, Store, best
 from mezzotint.denoisers.patterns import Full
 from mezzotint.denoisers.published import Aligned
 from mezzotint.denoisers.swift import Swift
 from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.errors import CapacityError
 from mezzotint.layouts import Attend, Inputs, block_causal
 
 PLAIN = {"vocab": 83, "width": 40, "inner": 72, "layers": 3, "heads": 4, "kv_heads": 4, "head_dim": 16}
@@ -134,6 +139,55 @@ def test_the_likeliest_token_and_its_probability_are_found_in_one_pass():
     assert torch.equal(tokens, logits.argmax(-1))
     assert tokens[0, 0] == 17
     torch.testing.assert_close(chance, logits.double().softmax(-1).amax(-1).float(), rtol=1e-6, atol=0)
+
+
+def test_what_does_not_fit_the_kernels_is_refused_before_they_run():
+    stack = fast(decoder(kv_heads=2)).stack
+    x, at, mask = torch.randn(2, 5, 40), torch.arange(5), torch.ones(1, 1, 5, 5, dtype=torch.bool)
+    room = torch.zeros(3, 2, 2, 9, 16)
+
+    def refused(message, x=x, at=at, mask=None, store=None, wanted=None):
+        with pytest.raises(CapacityError, match=message):
+            stack.run(x, at, mask, store, wanted)
+
+    refused("contiguous float32 of 40", x=x.double())
+    refused("contiguous float32 of 40", x=torch.randn(5, 2, 40).transpose(0, 1))
+    refused("cannot place 2 rows of 5 columns", at=at[:4])
+    refused("cannot place 2 rows of 5 columns", at=at.int())
+    refused("positions count from 0", at=at - 1)
+    refused("columns -1 to 0 of 5", wanted=torch.tensor([[0], [-1]]))
+    refused("columns 0 to 5 of 5", wanted=torch.tensor([[0], [5]]))
+    refused("name columns of each", wanted=torch.zeros(3, 1, dtype=torch.long))
+    refused("mask of shape", mask=mask[0])
+    refused("mask of shape", mask=mask.expand(-1, 4, -1, -1))
+    refused("mask of shape", mask=mask.expand(3, -1, -1, -1))
+    refused("mask of shape", mask=mask.int())
+    refused("mask of shape", mask=mask[..., :4])
+    refused("the store is too small", store=Store(room, room.clone(), 5))
+    refused("cannot keep columns in torch.float64", store=Store(room, room.double(), 0))
+    refused(r"shape \[3, 2, 2, 9, 8\]", store=Store(room, room[..., :8], 0))
+    refused(r"shape \[2, 2, 2, 9, 16\]", store=Store(room[:2], room[:2], 0))
+
+
+def test_threads_that_begin_at_once_share_their_pool():
+    dense._pools.clear()
+    with ThreadPoolExecutor(8) as threads:
+        pools = list(threads.map(lambda _: dense.pool(1).value, range(64)))
+    assert len(set(pools)) == 1
+
+
+def test_matrices_that_are_gone_leave_their_memory_and_one_that_was_never_made_goes_quietly():
+    def pages():
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    weight = torch.randn(1024, 1024)
+    Matrix(weight)
+    before = pages()
+    for _ in range(40):
+        Matrix(weight)
+    assert pages() - before < 10 * 1024  # of 4 kB; one matrix has 1024 pages
+    with pytest.raises(CapacityError, match="a multiple of 8"):
+        Matrix(torch.randn(8, 7))
 
 
 def test_changed_weights_are_seen_when_the_next_text_begins():

@@ -5,6 +5,8 @@ Tensors go in and out as contiguous float32; shapes are checked here, because pa
 
 import ctypes
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from ctypes import c_float, c_int, c_size_t, c_void_p
 from dataclasses import dataclass
@@ -41,13 +43,26 @@ def lib() -> ctypes.CDLL:
 
 def pool(work: int) -> c_void_p:
     """Threads for so many multiplications: torch's number of them, or one where waking the others would cost more."""
-    # threads do not follow a process into its forks
-    return _pool(1 if work < ENOUGH else torch.get_num_threads(), os.getpid())
+    threads = 1 if work < ENOUGH else torch.get_num_threads()
+    if made := _pools.get(threads):
+        return made
+    with _making:
+        # another thread may have been here meanwhile
+        return _pools.get(threads) or _pools.setdefault(threads, c_void_p(lib().mz_pool_new(threads)))
 
 
-@cache
-def _pool(threads: int, process: int) -> c_void_p:
-    return c_void_p(lib().mz_pool_new(threads))
+_pools: dict[int, c_void_p] = {}
+_making = threading.Lock()
+
+
+def _forked() -> None:
+    """Threads do not follow a process into its forks, and whoever held the lock is not there either."""
+    global _making
+    _pools.clear()
+    _making = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def best(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,10 +86,8 @@ class Matrix:
         if not made:
             raise CapacityError(f"not enough memory for a {self.outputs} x {self.inputs} matrix")
         self.handle = c_void_p(made)
-
-    def __del__(self) -> None:
-        if handle := self.__dict__.pop("handle", None):
-            lib().mz_matrix_free(handle)
+        # the end of the process frees it as well, and other threads may still be reading then
+        weakref.finalize(self, lib().mz_matrix_free, self.handle).atexit = False
 
     def apply(self, x: Tensor) -> Tensor:
         """Float[..., outputs] of Float[..., inputs]."""
@@ -189,6 +202,7 @@ class Stack:
         shape, (batch, count, _) = self.shape, x.shape
         start = 0 if store is None else store.length
         self._check(x, mask, store)
+        self._check_columns(positions, wanted, batch, count)
         positions = positions.expand(batch, count).contiguous()
         cos, sin = self._turned(positions)
         width = count if wanted is None else wanted.shape[1]
@@ -242,14 +256,39 @@ class Stack:
             raise CapacityError(
                 f"cannot read {x.dtype} of width {width}: contiguous float32 of {shape.width} is needed"
             )
-        if store is not None and (
-            store.keys.shape[1:3] != (batch, shape.kv_heads) or start + count > store.keys.shape[3]
-        ):
-            raise CapacityError(f"cannot keep {count} columns of {batch} rows behind {start}: the store is too small")
-        if mask is not None and (
-            mask.dtype != torch.bool or mask.shape[2] not in (1, count) or mask.shape[3] != start + count
-        ):
-            raise CapacityError(f"cannot use a mask of shape {list(mask.shape)} over {start + count} columns")
+        if store is not None:
+            room = (len(self._layers), batch, shape.kv_heads, store.keys.shape[-2], shape.dim)
+            for each in (store.keys, store.values):
+                if each.dtype != torch.float32 or each.shape != room or not all(part.is_contiguous() for part in each):
+                    raise CapacityError(
+                        f"cannot keep columns in {each.dtype} of shape {list(each.shape)}: contiguous float32 of "
+                        f"{list(room)} is needed"
+                    )
+            if start < 0 or start + count > store.keys.shape[3] or store.keys.stride(0) != store.values.stride(0):
+                raise CapacityError(
+                    f"cannot keep {count} columns of {batch} rows behind {start}: the store is too small"
+                )
+        if mask is not None:
+            fits = [(1, batch), (1,), (1, count), (start + count,)]
+            if mask.dtype != torch.bool or mask.dim() != 4 or not all(map(tuple.__contains__, fits, mask.shape)):
+                raise CapacityError(f"cannot use a mask of shape {list(mask.shape)} over {start + count} columns")
+
+    @staticmethod
+    def _check_columns(positions: Tensor, wanted: Tensor | None, batch: int, count: int) -> None:
+        if positions.dtype != torch.long or positions.shape not in ((count,), (1, count), (batch, count)):
+            raise CapacityError(
+                f"cannot place {batch} rows of {count} columns at {positions.dtype} of shape {list(positions.shape)}"
+            )
+        if positions.numel() and int(positions.min()) < 0:
+            raise CapacityError(f"cannot place a column at {int(positions.min())}: positions count from 0")
+        if wanted is None:
+            return
+        if wanted.dtype != torch.long or wanted.dim() != 2 or len(wanted) != batch:
+            raise CapacityError(
+                f"cannot answer {wanted.dtype} of shape {list(wanted.shape)} for {batch} rows: name columns of each"
+            )
+        if wanted.numel() and not 0 <= int(wanted.min()) <= int(wanted.max()) < count:
+            raise CapacityError(f"cannot answer columns {int(wanted.min())} to {int(wanted.max())} of {count}")
 
 
 def _address(x: Tensor | None) -> int | None:
