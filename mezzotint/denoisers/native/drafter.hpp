@@ -80,8 +80,8 @@ struct Head {
     logits(pool, 1, now.data(), out);
     float chance = 1.0f;
     for (int i = 0; i < columns; ++i, out += n) {
-      int at;
-      float best;
+      int at = 0;
+      float best = 0;
       const float all = largest(out, n, 1, &at, &best);
       chance *= std::exp(best - all);
       if (chance < gate) return i + 1;
