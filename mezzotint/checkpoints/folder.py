@@ -1,4 +1,4 @@
-"""Folders in the Hugging Face layout: config.json, safetensors (one file or an index of shards), tokenizer.json."""
+"""Folders in the Hugging Face layout: config.json, safetensors (one file or an index of shards), a tokenizer."""
 
 import json
 import mmap
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mezzotint.checkpoints.base import Blocks, Checkpoint, TokenizerSpec
+from mezzotint.checkpoints.byte_pairs import kept_apart
 from mezzotint.errors import CheckpointError
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -38,8 +39,7 @@ def open_published(path: Path, name: str) -> Checkpoint:
         CheckpointError: a file is missing, damaged or truncated.
     """
     config = _json(path / "config.json")
-    tokenizer = _tokenizer(path, config) if (path / "tokenizer.json").exists() else NO_TOKENIZER
-    return Checkpoint(name, path, config, tokenizer, _tensors(path), _generation(path))
+    return Checkpoint(name, path, config, _tokenizer(path, config, needed=False), _tensors(path), _generation(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,14 @@ def _generation(path: Path) -> dict[str, Any]:
     return _json(path / "generation_config.json") if (path / "generation_config.json").exists() else {}
 
 
-def _tokenizer(path: Path, config: dict[str, Any]) -> TokenizerSpec:
-    document = _json(path / "tokenizer.json")
+def _tokenizer(path: Path, config: dict[str, Any], *, needed: bool = True) -> TokenizerSpec:
     settings = _json(path / "tokenizer_config.json") if (path / "tokenizer_config.json").exists() else {}
+    whole = (path / "tokenizer.json").exists()
+    document = None if whole else kept_apart(path, settings)
+    if document is None:
+        if not whole and not needed:
+            return NO_TOKENIZER
+        document = _json(path / "tokenizer.json")
     generation = _generation(path)
     template = settings.get("chat_template") or ""
     if isinstance(template, list):
@@ -196,7 +201,7 @@ def _tokenizer(path: Path, config: dict[str, Any]) -> TokenizerSpec:
         added.get(_text(settings, "eos")),
     ]
     return TokenizerSpec(
-        json=(path / "tokenizer.json").read_text(encoding="utf-8"),
+        json=json.dumps(document, ensure_ascii=False),
         chat_template=template,
         special=special,
         eos_ids=tuple(dict.fromkeys(index for index in ends if index is not None)),

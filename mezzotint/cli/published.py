@@ -129,7 +129,10 @@ def _tokenizer(published: "Published") -> "Tokenizer":
     from mezzotint.data.tokenizer import Tokenizer
 
     if published.tokenizer is None:
-        raise CheckpointError(f"{published.name} has no tokenizer.json: it cannot read or write text without one")
+        raise CheckpointError(
+            f"{published.name} has no tokenizer.json, nor a vocab.json and merges.txt of a known class: it cannot read "
+            "or write text"
+        )
     return Tokenizer.from_spec(published.tokenizer)
 
 

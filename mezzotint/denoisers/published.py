@@ -146,7 +146,7 @@ class Published:
     context: int
     """Most columns the network was made for."""
     tokenizer: TokenizerSpec | None
-    """None where the folder has no tokenizer.json."""
+    """None where the folder has none."""
     generation: Mapping[str, Any] = field(default_factory=dict)
     """What generation_config.json says."""
     edit_ids: tuple[int, int] | None = None
