@@ -9,7 +9,7 @@ from mezzotint.errors import CheckpointError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 FILES = (".gguf", ".safetensors")
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja"]
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "merges.txt"]
 
 
 def open_checkpoint(ref: str | Path, *, offline: bool = True) -> Checkpoint:
