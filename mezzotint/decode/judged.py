@@ -6,44 +6,45 @@ drafts and, behind every number of drafts that may stand, a set of masks, whose 
 do not see one another are TiDAR's (2511.08923).
 
 A drawn token depends on the seed and its place alone, so the text does not depend on the drafts at any temperature.
-Texts differ in how many drafts stand, so they are written one after the other.
+Texts of a batch share their passes, although more drafts stand in one than in another (`decode/reading.py`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.cache import Kept
 from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.generate import Generation, Model, lay_out
 from mezzotint.decode.reader import Network, Sees
+from mezzotint.decode.reading import Reading, Texts
 from mezzotint.decode.shapers import tempered
 from mezzotint.errors import CanvasError, ConfigError
-from mezzotint.layouts import Attend, Inputs, Mask
+from mezzotint.layouts import Attend, Inputs
 from mezzotint.rng import Rng
 
-Device = torch.device | str
-Judge = Callable[[Sequence[int]], tuple[list[int], list[int]]]
-"""A text -> its next tokens, at least one, and how many columns each pass for them read."""
+Judge = Callable[[Texts, Sequence[bool]], tuple[list[list[int]], list[int]]]
+"""(texts, which of them go on) -> the next tokens of each, at least one for those; and the columns that passes read."""
 
 
 @dataclass(frozen=True)
 class Choose:
-    """The tokens of places in a text, by a seed."""
+    """The tokens of places in texts, by the seeds of the texts."""
 
     temperature: float
     top_p: float
-    seed: int
+    seeds: Tensor
+    """Long[B]."""
 
-    def __call__(self, logits: Tensor, first: int) -> list[int]:
-        """Tokens from Float[n, V], logits of the places `first`, `first` + 1, ..."""
-        places = torch.arange(first, first + len(logits), device=logits.device)
-        noise = Rng(torch.full_like(places, self.seed), places)
-        return tempered(self.temperature, self.top_p)(logits[:, None], noise)[0][:, 0].tolist()
+    def __call__(self, logits: Tensor, first: Tensor) -> list[list[int]]:
+        """Tokens from Float[B, n, V], logits of the places Long[B] `first`, `first` + 1, ..."""
+        places = first[:, None] + torch.arange(logits.shape[1], device=logits.device)
+        noise = Rng(self.seeds[:, None].expand_as(places).flatten(), places.flatten())
+        tokens, _ = tempered(self.temperature, self.top_p)(logits.flatten(0, 1)[:, None], noise)
+        return tokens.view_as(places).tolist()
 
 
 @config
@@ -68,8 +69,9 @@ class Judged:
         if verifier is None:
             raise ConfigError("there is no causal model to check the drafts: name its folder, --verifier FOLDER")
 
-        def judge(seed: int, end: int) -> Judge:
-            return _Two(model, verifier, self.ahead, Choose(self.temperature, self.top_p, seed), end)
+        def judge(seeds: Tensor, ends: list[int]) -> Judge:
+            reading = Reading(verifier, max(ends), model.device)
+            return _Two(model, reading, self.ahead, Choose(self.temperature, self.top_p, seeds), ends)
 
         return Trial(model, judge, prompts, length, seeds)
 
@@ -95,8 +97,11 @@ class Introspective:
         if not may_judge(model.network, model.sees):
             raise ConfigError("only a causal network that predicts the next column can check its own drafts")
 
-        def judge(seed: int, end: int) -> Judge:
-            return _One(model, self.stride - 1, Choose(self.temperature, self.top_p, seed), end)
+        def judge(seeds: Tensor, ends: list[int]) -> Judge:
+            count = self.stride - 1
+            room = max(ends) + count * (count + 2)
+            reading = Reading(model.network, room, model.device, model.mask_id, count)
+            return _One(model, reading, Choose(self.temperature, self.top_p, seeds), ends)
 
         return Trial(model, judge, prompts, length, seeds)
 
@@ -113,151 +118,117 @@ class Trial(Generation):
     def __init__(
         self,
         model: Model,
-        judge: Callable[[int, int], Judge],
-        prompts: Sequence[Sequence[int]],
+        judge: Callable[[Tensor, list[int]], Judge],
+        prompts: Texts,
         length: int,
         seeds: Sequence[int] | None,
     ) -> None:
         self.canvas, self.valid = lay_out(replace(model, block=None), prompts, length, seeds)
         if not all(prompts):
             raise CanvasError("a causal network cannot write without a prompt: give at least one token")
-        self.model, self.judge, self.prompts, self.length = model, judge, prompts, length
+        self.model, self.prompts, self.length = model, prompts, length
+        self.judge = judge(self.canvas.seed, [len(prompt) + length for prompt in prompts])
         self.stop, self.reads = model.stop, []
 
     def __iter__(self) -> Iterator[Canvas]:
+        texts = [list(prompt) for prompt in self.prompts]
         with torch.inference_mode():
-            for row, prompt in enumerate(self.prompts):
-                yield from self._text(row, list(prompt))
+            while any(live := [self._goes_on(*pair) for pair in zip(self.prompts, texts, strict=True)]):
+                won, reads = self.judge(texts, live)
+                self.reads += reads
+                for text, tokens, alive in zip(texts, won, live, strict=True):
+                    text += tokens if alive else []
+                self.canvas = self._shown(texts, live)
+                yield self.canvas
 
-    def _text(self, row: int, text: list[int]) -> Iterator[Canvas]:
-        start, judge = len(text), self.judge(int(self.canvas.seed[row]), len(text) + self.length)
-        while len(text) < start + self.length and not set(text[start:]) & set(self.model.stop):
-            won, reads = judge(text)
-            text += won
-            self.reads += reads
-            self.canvas = self._shown(row, text[start : start + self.length])
-            yield self.canvas
+    def _goes_on(self, prompt: Sequence[int], text: list[int]) -> bool:
+        answer = text[len(prompt) :]
+        return len(answer) < self.length and not set(answer) & set(self.stop)
 
-    def _shown(self, row: int, answer: list[int]) -> Canvas:
-        """The canvas with the first tokens of a row's answer in it."""
+    def _shown(self, texts: Texts, live: list[bool]) -> Canvas:
+        """The canvas with the first tokens of every answer in it."""
         tokens, open, born = self.canvas.tokens.clone(), self.canvas.open.clone(), self.canvas.born.clone()
         first = tokens.shape[1] - self.length
-        fresh = slice(first + self.length - int(open[row].sum()), first + len(answer))
-        tokens[row, first : first + len(answer)] = torch.tensor(answer, device=tokens.device)
-        open[row, first : first + len(answer)] = False
-        born[row, fresh] = self.canvas.step[row]
-        step = self.canvas.step.clone()
-        step[row] += 1
+        for row, (prompt, text) in enumerate(zip(self.prompts, texts, strict=True)):
+            answer = text[len(prompt) :][: self.length]
+            there = slice(first, first + len(answer))
+            born[row, there] = torch.where(open[row, there], self.canvas.step[row], born[row, there])
+            tokens[row, there] = torch.tensor(answer, dtype=torch.long, device=tokens.device)
+            open[row, there] = False
+        step = self.canvas.step + torch.tensor(live, device=tokens.device).to(self.canvas.step.dtype)
         return replace(self.canvas, tokens=tokens, open=open, born=born, step=step)
 
 
 @dataclass
 class _Two:
-    """Masks behind the text, filled in one pass of the model; one pass of the verifier over what it has not read."""
+    """Masks behind the texts, filled in one pass of the model; one pass of the verifier over what it has not read."""
 
     model: Model
-    verifier: Network
+    reading: Reading
     ahead: int
     choose: Choose
-    end: int
-    memory: Kept | None = None
+    ends: list[int]
 
-    def __call__(self, text: Sequence[int]) -> tuple[list[int], list[int]]:
-        model, start, device = self.model, len(text), self.model.device
-        ahead = min(self.ahead, self.end - start)
-        canvas = torch.tensor([[*text, *[model.mask_id] * ahead]], device=device)
-        width = canvas.shape[1]
-        columns = torch.arange(width, device=device)[None]
-        h = model.network.hidden(Inputs(canvas, columns, Attend(width, width, model.sees(0))), None)
-        at = start - model.network.lookback
-        raw = model.network.head(h[0, at : at + ahead])
-        raw[:, model.never] = -torch.inf
-        drafts = self.choose(raw, start)
-        if self.memory is None:
-            self.memory = self.verifier.memory(1, self.end)
-        before = self.memory.length
-        unread = [*text[before:], *drafts]
-        places = range(before, before + len(unread))
-        answers = _read(self.verifier, self.memory, unread, places, causal_behind(before), device)[start - 1 - before :]
-        answers[:, model.words :] = -torch.inf
-        right = self.choose(answers, start)
+    def __call__(self, texts: Texts, live: Sequence[bool]) -> tuple[list[list[int]], list[int]]:
+        starts = torch.tensor([len(text) for text in texts], device=self.model.device)
+        drafts, width = self._drafts(texts, live, starts)
+        answers, drafts, count = self.reading(texts, live, drafts)
+        answers[..., self.model.words :] = -torch.inf
+        right = self.choose(answers, starts)
         stand = _standing(drafts, right)
-        self.memory.truncate(start + stand)
-        return right[: stand + 1], [width, len(unread)]
+        self.reading.keep(texts, live, stand)
+        return [row[: n + 1] for row, n in zip(right, stand, strict=True)], [width, count]
+
+    def _drafts(self, texts: Texts, live: Sequence[bool], starts: Tensor) -> tuple[list[list[int]], int]:
+        """Drafts for every text that goes on, and how many columns were read for them."""
+        model, device = self.model, self.model.device
+        many = [
+            min(self.ahead, end - len(text)) if alive else 0
+            for text, end, alive in zip(texts, self.ends, live, strict=True)
+        ]
+        width = max(len(text) + n for text, n in zip(texts, many, strict=True))
+        rows = [[*text, *[model.mask_id] * (width - len(text))] for text in texts]
+        columns = torch.arange(width, device=device).expand(len(rows), -1)
+        valid = columns < (starts + torch.tensor(many, device=device))[:, None]
+        attend = Attend(width, width, model.sees(0), None if bool(valid.all()) else valid)
+        h = model.network.hidden(Inputs(torch.tensor(rows, device=device), columns, attend), None)
+        at = starts[:, None] - model.network.lookback + torch.arange(max(many), device=device)
+        raw = model.network.head(h.gather(1, at.clamp(max=width - 1)[..., None].expand(-1, -1, h.shape[-1])))
+        raw[..., model.never] = -torch.inf
+        return [row[:n] for row, n in zip(self.choose(raw, starts), many, strict=True)], width
 
 
 @dataclass
 class _One:
-    """The unread text, the drafts, and behind every number of drafts that may stand as many masks, in one pass."""
+    """The unread texts, the drafts, and behind every number of drafts that may stand a set of masks, in one pass."""
 
     model: Model
-    count: int
-    """Drafts for a pass."""
+    reading: Reading
     choose: Choose
-    end: int
-    memory: Kept | None = None
-    drafts: Sequence[int] = ()
+    ends: list[int]
+    drafts: list[list[int]] = field(default_factory=list)
 
-    def __call__(self, text: Sequence[int]) -> tuple[list[int], list[int]]:
-        count, drafts, start = self.count, self.drafts, len(text)
-        if self.memory is None:
-            self.memory = self.model.network.memory(1, self.end + count * (count + 2))
-        before = self.memory.length
-        unread = [*text[before:], *drafts]
-        sets = len(drafts) + 1
-        tokens = [*unread, *[self.model.mask_id] * (sets * count)]
-        # the first mask of a set stands where the next token will, and says what follows it
-        places = [*range(before, before + len(unread)), *(start + s + i for s in range(sets) for i in range(count))]
-        sees = behind_sets(before, start - before, sets, count)
-        raw = _read(self.model.network, self.memory, tokens, places, sees, self.model.device)
-        raw[:, self.model.never] = -torch.inf
-        right = self.choose(raw[start - 1 - before : len(unread)], start)
+    def __call__(self, texts: Texts, live: Sequence[bool]) -> tuple[list[list[int]], list[int]]:
+        starts = torch.tensor([len(text) for text in texts], device=self.model.device)
+        raw, drafts, columns = self.reading(texts, live, self.drafts or [[] for _ in texts])
+        raw[..., self.model.never] = -torch.inf
+        ahead = 1 + max(map(len, drafts))
+        right = self.choose(raw[:, :ahead], starts)
         stand = _standing(drafts, right)
-        own = raw[len(unread) + stand * count :][:count]
-        self.drafts = self.choose(own, start + stand + 1)[: max(0, self.end - start - stand - 1)]
-        self.memory.truncate(start + stand)
-        return right[: stand + 1], [len(tokens)]
+        sets = raw[:, ahead:].unflatten(1, (ahead, self.reading.count))
+        stood = torch.tensor(stand, device=starts.device)
+        mine = sets[torch.arange(len(stand), device=starts.device), stood]
+        self.drafts = [
+            row[: max(0, end - len(text) - n - 1)]
+            for row, end, text, n in zip(self.choose(mine, starts + stood + 1), self.ends, texts, stand, strict=True)
+        ]
+        self.reading.keep(texts, live, stand)
+        return [row[: n + 1] for row, n in zip(right, stand, strict=True)], [columns]
 
 
-def behind_sets(before: int, unread: int, sets: int, count: int) -> Mask:
-    """Who sees whom among text, drafts and sets of masks: set s stands behind s drafts, and no set sees another.
-
-    Args:
-        before: columns read earlier, which all see.
-        unread: columns of text, followed by one draft less than there are sets.
-        sets: sets of masks.
-        count: masks of a set.
-    """
-    line = unread + sets - 1
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        at = key - before
-        which, whose = (query - line).div(count, rounding_mode="floor"), (at - line).div(count, rounding_mode="floor")
-        told = torch.where(query < line, at <= query, at < unread + which)
-        own = (query >= line) & (at >= line) & (which == whose) & (at <= query)
-        return (at < 0) | (at < line) & told | own
-
-    return mask
-
-
-def causal_behind(before: int) -> Mask:
-    """Each column sees itself, those before it, and `before` columns read earlier."""
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query + before >= key
-
-    return mask
-
-
-def _read(
-    network: Network, memory: Kept, tokens: Sequence[int], places: Sequence[int], mask: Mask, device: Device
-) -> Tensor:
-    """Float[n, V]: logits of one text's columns, row by row as the network gives them."""
-    x, at = (torch.tensor([list(each)], device=device) for each in (tokens, places))
-    attend = Attend(x.shape[1], memory.length + x.shape[1], mask)
-    return network.head(network.hidden(Inputs(x, at, attend, memory=memory), None))[0]
-
-
-def _standing(drafts: Sequence[int], right: Sequence[int]) -> int:
-    """How many drafts from the first one on are what the network says."""
-    return next((i for i, draft in enumerate(drafts) if draft != right[i]), len(drafts))
+def _standing(drafts: list[list[int]], right: list[list[int]]) -> list[int]:
+    """How many drafts of each text from the first one on are what the network says."""
+    return [
+        next((i for i, draft in enumerate(mine) if draft != said[i]), len(mine))
+        for mine, said in zip(drafts, right, strict=True)
+    ]

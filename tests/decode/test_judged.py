@@ -7,7 +7,8 @@ import torch
 from tiny_reader import MASK, STOP, VOCAB, Told, model
 
 from mezzotint.decode.generate import Model
-from mezzotint.decode.judged import Choose, Introspective, Judged, behind_sets, causal_behind
+from mezzotint.decode.judged import Choose, Introspective, Judged
+from mezzotint.decode.reading import behind_sets, causal_behind
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 
@@ -33,7 +34,7 @@ def one_by_one(network, prompt, length, choose, banned=()):
         inputs = Inputs(torch.tensor([text]), torch.arange(n)[None], Attend(n, n, causal_behind(0)))
         raw = network.head(network.hidden(inputs, None))[0, -1:]
         raw[:, list(banned)] = -torch.inf
-        text += choose(raw, n)
+        text += choose(raw[None], torch.tensor([n]))[0]
         if text[-1] == STOP:
             return text[len(prompt) : -1]
     return text[len(prompt) :]
@@ -46,7 +47,7 @@ def test_the_verifier_has_the_last_word(kind, temperature):
     net = replace(model(block=4 if kind == "blocks" else None, shifted=kind == "shifted"), verifier=verifier)
     made = run(Judged(ahead=3, temperature=temperature), net, 12, seeds=[4, 5, 6])
     for prompt, text, seed in zip(PROMPTS, made.texts, (4, 5, 6), strict=True):
-        assert text == one_by_one(verifier, prompt, 12, Choose(temperature, 1.0, seed))
+        assert text == one_by_one(verifier, prompt, 12, Choose(temperature, 1.0, torch.tensor([seed])))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
@@ -55,7 +56,7 @@ def test_a_network_that_checks_itself_writes_what_it_writes_one_by_one(stride, t
     net = causal_net()
     made = run(Introspective(stride=stride, temperature=temperature), net, 14, seeds=[4, 5, 6])
     for prompt, text, seed in zip(PROMPTS, made.texts, (4, 5, 6), strict=True):
-        assert text == one_by_one(net.network, prompt, 14, Choose(temperature, 1.0, seed), [MASK])
+        assert text == one_by_one(net.network, prompt, 14, Choose(temperature, 1.0, torch.tensor([seed])), [MASK])
     assert made.passes <= 3 * 14
 
 
@@ -70,6 +71,35 @@ def test_a_network_that_is_right_wins_a_stride_for_every_pass():
     assert judged.texts == made.texts
     # two passes for the four drafts and the verifier's own token
     assert judged.passes == 2 * 4
+
+
+BATCH = [[1, 2, 3, 4, 6], [9], [7, 8], [10, 11, 12], [3]]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("kind", [Introspective(stride=3), Judged(ahead=3)], ids=["introspective", "judged"])
+@pytest.mark.parametrize("seed", [3, 7])
+@pytest.mark.parametrize("stop", [(), (STOP,)], ids=["endless", "ending"])
+def test_texts_share_passes_and_say_what_each_says_alone(kind, temperature, seed, stop):
+    how, net = replace(kind, temperature=temperature), replace(causal_net(seed), stop=stop)
+    if isinstance(kind, Judged):
+        net = replace(model(seed=seed, stop=stop), verifier=causal_net(5).network)
+    together = run(how, net, 24, BATCH, [1, 2, 3, 4, 5])
+    alone = [run(how, net, 24, [prompt], [1 + row]) for row, prompt in enumerate(BATCH)]
+    assert together.texts == [each.texts[0] for each in alone]
+    assert together.passes == max(each.passes for each in alone)
+    assert not together.canvas.open.any() or stop
+
+
+def test_a_memory_that_is_full_of_drafts_that_did_not_stand_is_read_anew():
+    net = replace(causal_net(7), stop=())
+    how = Introspective(stride=3)
+    reads = run(how, net, 24, BATCH).reads
+    # a text's token, two drafts and three sets of two masks; more only where texts are read from their beginning
+    assert reads[0] == 5 + 2
+    assert 9 < max(reads) < 5 + 24 + 2 + 3 * 2
+    assert reads.count(9) > len(reads) / 2
+    assert max(run(how, net, 24, BATCH[1:2]).reads) == 9
 
 
 def test_masks_see_the_drafts_before_their_set_and_nothing_of_other_sets():
