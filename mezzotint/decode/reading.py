@@ -108,7 +108,7 @@ class Reading:
         return laid[..., 0], laid[..., 1], laid[..., 2].bool()
 
     def _places(self, texts: Texts, ahead: int) -> Tensor:
-        """Long[B, (ahead + 1) count]: the first mask of a set stands where its next token will; it says what follows."""
+        """Long[B, (ahead + 1) count]: a set's first mask stands where its next token will, and says what follows."""
         starts = torch.tensor([len(text) for text in texts], device=self.device)
         sets, masks = (torch.arange(size, device=self.device) for size in (ahead + 1, self.count))
         return (starts[:, None, None] + sets[:, None] + masks).flatten(1)
