@@ -42,7 +42,7 @@ def generate(
     are plain text in it.
 
     A model that `mezzotint train` made continues the prompt, or fills its
-    holes, written as underscores, one per token; DreamOn needs three for any.
+    holes, written as underscores, one per token; DreamOn gives ___ any number.
     """
     from mezzotint.cli.runs import folder_of
 
