@@ -7,8 +7,7 @@ Network   denoisers/editing.py `EditHeads`; its rates are normalised, the true o
 Loss      kappa' / (1 - kappa) times what objectives/edits.py counts: the paper's Bregman divergence, and the constant
           that it leaves out.  From the empty text all alignments count at once, so exact rates have a bound that is
           -log p of the text and its length; from random tokens the edits of the alignment do, a loose bound.
-          Training spreads the levels kappa evenly, which is the same integral
-Bound     the loss, with more draws near the clean end
+          The integral is over levels kappa, drawn more often near the clean end, which is the same and less noisy
 Sampler   one Euler step: each column inserts with probability r times its rate, and is replaced or deleted with r times
           theirs, r = (kappa_s - kappa_t) / (1 - kappa_t), h kappa' / (1 - kappa) to first order; all edits at once
 Guidance  `guided`: rates and tokens, each conditional^(1 + w) unconditional^-w
@@ -31,7 +30,7 @@ from mezzotint.families.base import Family, log_p
 from mezzotint.families.elastic import Elastic
 from mezzotint.objectives import edits
 from mezzotint.objectives.growing import Growing, Path
-from mezzotint.objectives.times import Clipped, Levels, Squared, whole
+from mezzotint.objectives.times import Levels, Squared, spread, whole
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
 from mezzotint.processes.path import FlowSchedule, MixturePath, Power, absent, masked_source, share
 from mezzotint.rng import Rng, draw
@@ -71,7 +70,7 @@ def edit_flow(process: MixturePath, coupling: Coupling, cost: edits.Cost, never:
     def loss(raw: Tensor, path: Path, t: Tensor) -> Tensor:
         gone = absent(process.schedule, t)
         rates, inserted, replaced = parts(raw, gone, never)
-        return cost(path, rates, inserted, replaced, blank) / gone
+        return spread(gone) * cost(path, rates, inserted, replaced, blank) / gone
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         rates, inserted, replaced = parts(raw, absent(process.schedule, step.t), never)
@@ -87,12 +86,8 @@ def edit_flow(process: MixturePath, coupling: Coupling, cost: edits.Cost, never:
         tokens, first, counts = splice(held, tokens, ~deleted, inserts.long(), blank)
         return rewritten(canvas, step, fill(tokens, first, counts, draw(inserted.exp(), rng.fork(_INSERTED))))
 
-    def counted(raw: Tensor, path: Path, t: Tensor) -> Tensor:
-        return 2 * absent(process.schedule, t).sqrt() * loss(raw, path, t)
-
-    objective = Growing(corrupt, loss, Levels(Clipped(whole, 1e-3, 1.0), process.schedule), blank)
-    bound = Growing(corrupt, counted, Levels(Squared(whole), process.schedule), blank)
-    return Family(process, objective, rule, bound=bound, form=Elastic(blank, EditHeads))
+    objective = Growing(corrupt, loss, Levels(Squared(whole), process.schedule), blank)
+    return Family(process, objective, rule, form=Elastic(blank, EditHeads))
 
 
 def parts(raw: Tensor, gone: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

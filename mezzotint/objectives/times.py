@@ -122,8 +122,8 @@ class Levels:
 class Squared:
     """Times of `inner` squared: more of them near the clean end, where little is missing and weighs much.
 
-    A loss whose spread grows there as 1 / sqrt(t) has the least error of its mean when it is drawn so; each draw then
-    counts 2 sqrt(t).
+    A loss whose spread grows there as 1 / sqrt(t) has the least error of its mean when it is drawn so and each draw
+    counts `spread` of its time.
     """
 
     inner: Times
@@ -145,6 +145,11 @@ class Clipped:
 
     def __call__(self, batch: Batch, rng: Rng) -> Tensor:
         return self.low + (self.high - self.low) * self.inner(batch, rng)
+
+
+def spread(t: Tensor) -> Tensor:
+    """What a time of `Squared` counts: one over its density, 2 sqrt(t)."""
+    return 2 * t.sqrt()
 
 
 def strata(count: int, rng: Rng, device: torch.device, low: float = 1e-3, high: float = 1.0) -> Tensor:

@@ -148,13 +148,13 @@ class MixturePath(Discrete):
 
 def hazard(schedule: Survival, t: Tensor) -> Tensor:
     """-alpha' / (1 - alpha), shape and dtype of t: the rate at which what is still noise turns clean."""
-    exact = t.double()  # near the clean end 1 - alpha has no digits left in float32
-    return (-schedule.dalpha(exact) / (1 - schedule.alpha(exact))).to(t.dtype)
+    exact = t.double()  # near the clean end 1 - alpha has no digits left in float32, and of flat schedules in float64
+    return (-schedule.dalpha(exact) / (1 - schedule.alpha(exact)).clamp_min(_LEAST)).to(t.dtype)
 
 
 def absent(schedule: Survival, t: Tensor) -> Tensor:
-    """1 - alpha, shape and dtype of t: the share of what is still noise."""
-    return (1 - schedule.alpha(t.double())).to(t.dtype)
+    """1 - alpha, shape and dtype of t: the share of what is still noise, above zero."""
+    return (1 - schedule.alpha(t.double())).clamp_min(_LEAST).to(t.dtype)
 
 
 def share(schedule: Survival, t: Tensor, s: Tensor) -> Tensor:

@@ -42,6 +42,7 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
+from mezzotint.schedules import Polynomial
 from mezzotint.train.loop import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
@@ -295,5 +296,5 @@ def edit_flow() -> Small:
 
 
 def flexmdm() -> Small:
-    """Masks that are inserted and revealed: texts of any length."""
-    return small(FlexMDM(), timed=True)
+    """Masks that are inserted, most of them early, as by the paper's large model, and revealed: texts of any length."""
+    return small(FlexMDM(insert=Polynomial(power=8.0, eps=0.0), weights="even"), timed=True)

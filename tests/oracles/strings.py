@@ -140,10 +140,10 @@ class Exact:
         noisy, clean = torch.tensor([noisy]), torch.tensor([clean])
         return anchor(noisy, clean, torch.zeros_like(clean, dtype=torch.bool), BLANK)
 
-    def bound(self, family, raw, shares, time=lambda x: x):
-        """Nats of each string, Float64[strings]: the family's loss at the raw outputs raw(t), over all ways and times.
+    def bound(self, family, raw, shares, time=torch.square):
+        """Nats of each string, Float64[strings]: the family's bound at the raw outputs raw(t), over all ways and times.
 
-        `time` maps even numbers to the times of the family's integral.
+        `time` maps even numbers to times as the family's own times are mapped.
         """
         paths = [self.path(way) for way in self.found]
         joint = Path(*(torch.cat([getattr(path, field.name) for path in paths]) for field in fields(Path)))
@@ -151,10 +151,12 @@ class Exact:
         of = torch.tensor([strings.index(way.string) for way in self.found])
         p = torch.tensor([way.p for way in self.found], dtype=torch.float64)
         total = torch.zeros(len(strings), dtype=torch.float64)
-        for node, weight in times():
+        for node, weight in times(power=2):
             t = time(torch.full((len(paths), 1), node, dtype=torch.float64))
-            nats = family.objective.loss(self.at(raw(t[:1, 0]), joint.noisy), joint, t).sum(-1)
-            total.index_add_(0, of, weight * nats * weights(self.found, shares(t[:1, 0])) / p)
+            nats = (family.bound or family.objective).loss(self.at(raw(t[:1, 0]), joint.noisy), joint, t).sum(-1)
+            chance = weights(self.found, shares(t[:1, 0])) / p
+            # what cannot be may cost without limit
+            total.index_add_(0, of, weight * torch.where(chance > 0, chance * nats, 0.0))
         return total
 
 

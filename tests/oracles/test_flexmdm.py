@@ -30,11 +30,16 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.splice import Whole, anchored, text
 from mezzotint.families.flexmdm import FlexMDM, flexmdm, poisson
 from mezzotint.processes.joining import Joining
-from mezzotint.processes.path import Power
+from mezzotint.processes.path import Power, absent
 from mezzotint.rng import Rng
+from mezzotint.schedules import Polynomial
 
 VOCAB = BLANK
-FAMILIES = [FlexMDM(), FlexMDM(insert=Power(power=2.0), reveal=Power(power=3.0))]
+FAMILIES = [
+    FlexMDM(),
+    FlexMDM(insert=Power(power=2.0), reveal=Power(power=3.0)),
+    FlexMDM(insert=Polynomial(power=8.0, eps=0.0), weights="even"),
+]
 
 
 def optimal(exact, process):
@@ -44,7 +49,7 @@ def optimal(exact, process):
         missing, truth = exact.means([share.reshape(()) for share in process.shares(t.double())])
         out = torch.full((*missing.shape[:2], VOCAB + 1), -torch.inf, dtype=torch.float64)
         out[..., :REAL] = torch.where(truth.sum(-1, keepdim=True) > 0, truth, 1.0).log()
-        out[..., -1] = inverse_softplus(missing.sum(-1) / (1 - process.insert.alpha(t.double())))
+        out[..., -1] = inverse_softplus(missing.sum(-1) / absent(process.insert, t.double()))
         return out
 
     return raw
