@@ -112,10 +112,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
     from mezzotint.decode.presets import PRESETS
     from mezzotint.decode.ways import unknown
 
-    plain = Settings()
-    names = ("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier")
-    refused = [name for name in names if getattr(settings, name) != getattr(plain, name)]
-    if refused:
+    if refused := settings.given("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier"):
         raise ConfigError(
             f"--{refused[0]} is for models that chat: this one takes --preset, --steps, --block, --temperature, "
             "--top-p, --max-new-tokens and --seed"
@@ -126,11 +123,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
     name = settings.preset or usual
     if name not in PRESETS:
         raise unknown(name, PRESETS)
-    given = {
-        key: getattr(settings, key)
-        for key in ("temperature", "top_p", "steps", "block")
-        if getattr(settings, key) != getattr(plain, key)
-    }
+    given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
     how = PRESETS[name]
     if block is not None and how.block is not None:
         given = {"block": math.gcd(how.block, block)} | given

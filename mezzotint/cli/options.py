@@ -41,17 +41,21 @@ class Settings:
         int | None, typer.Option(metavar="N", help="Stop after this many tokens (256).", rich_help_panel=_WRITING)
     ] = None
     temperature: Annotated[
-        float,
-        typer.Option(metavar="T", help="0 writes the likeliest text, 1 samples freely.", rich_help_panel=_WRITING),
-    ] = 0.0
-    top_p: Annotated[
-        float,
+        float | None,
         typer.Option(
-            metavar="P",
-            help="Sample among the likeliest tokens that together hold this much probability.",
+            metavar="T",
+            help="0 writes the likeliest text, 1 samples freely (0, or the preset's).",
             rich_help_panel=_WRITING,
         ),
-    ] = 1.0
+    ] = None
+    top_p: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P",
+            help="Sample among the likeliest tokens that together hold this much probability (1, or the preset's).",
+            rich_help_panel=_WRITING,
+        ),
+    ] = None
     seed: Annotated[
         int, typer.Option(metavar="S", help="The same seed gives the same text.", rich_help_panel=_WRITING)
     ] = 0
@@ -154,9 +158,9 @@ class Settings:
         _one_of("backend", self.backend, BACKENDS)
         if self.most_tokens < 1:
             raise RequestError(f"cannot generate {self.most_tokens} tokens: ask for at least 1")
-        if not 0 <= self.temperature < math.inf:
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
             raise RequestError(f"temperature {self.temperature:g} is not a number from 0 up: 0 is the likeliest text")
-        if not 0 < self.top_p <= 1:
+        if self.top_p is not None and not 0 < self.top_p <= 1:
             raise RequestError(f"top-p {self.top_p:g} is not above 0 and at most 1: 1 keeps every token")
         if not 0 <= self.seed < 2**63:
             raise RequestError(f"seed {self.seed} is not from 0 to 2**63 - 1: use another")
@@ -179,10 +183,12 @@ class Settings:
         options: dict[str, Any] = {
             "mode": self.mode,
             "max_new_tokens": self.most_tokens,
-            "temperature": self.temperature,
-            "top_p": self.top_p,
             "seed": self.seed,
         }
+        if self.temperature is not None:
+            options["temperature"] = self.temperature
+        if self.top_p is not None:
+            options["top_p"] = self.top_p
         if self.block is not None:
             options["block"] = self.block
         if self.steps is not None:

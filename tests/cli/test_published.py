@@ -91,6 +91,17 @@ def test_an_answer_of_its_own_length(folder):
     assert numbers["tokens"] <= 100
 
 
+def test_temperature_zero_holds_where_a_preset_samples(folder):
+    def written(*options):
+        run = mezzotint("generate", "hello", "--model", str(folder), "--preset", "dream-ref", *NEW, "--json", *options)
+        assert run.returncode == 0, run.stderr
+        return json.loads(run.stdout)["text"]
+
+    cold = ("--temperature", "0")
+    assert written(*cold, "--seed", "1") == written(*cold, "--seed", "2")
+    assert written("--seed", "1") != written("--seed", "2")
+
+
 def test_a_setting_that_a_preset_does_not_have_is_refused(folder):
     made = mezzotint("generate", "hello", "--model", str(folder), "--preset", "daedal", "--steps", "4")
     assert made.returncode == 2
