@@ -1,5 +1,6 @@
 """What a family card hands out: everything that distinguishes one paper's model from another's."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from mezzotint.decode.rule import Rule
 from mezzotint.families.forms import Form
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
+from mezzotint.objectives.denoising import TokenLoss
 from mezzotint.processes.base import Process
 
 
@@ -44,3 +46,15 @@ def log_p(raw: Tensor, never: int | None = None) -> Tensor:
     if never is not None:
         raw = raw.index_fill(-1, torch.tensor(never, device=raw.device), -torch.inf)
     return raw.log_softmax(-1)
+
+
+def informed(seen: Callable[[Tensor, Tensor, Tensor], Tensor], never: int | None) -> TokenLoss:
+    """-log p(x_0 | x_t) in every column, corrupted or not, of answers without the column's own token.
+
+    `seen` (raw, x_t, t) puts in what that token says.
+    """
+
+    def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        return -log_p(seen(raw, x_t, t), never).gather(-1, x_0[..., None])[..., 0]
+
+    return token_loss

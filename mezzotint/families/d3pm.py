@@ -2,16 +2,15 @@
 
 Process   processes/chained.py over processes/chains.py; matrices.py and tables.py beside them
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
-          weight times -log p(x_0 | x_t) at that t
+          weight times -log p(x_0 | x_t) at that t.  Ours: `even`, cross-entropy alone
 Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
 Bound     T times the first part of the loss, plus what starting from the prior costs (eq. 1)
-Sampler   the same posterior, over one step of the chain or several; the end is a draw, or the likeliest tokens as
-          published (`greedy_end`)
+Sampler   the same posterior, over one step of the chain or several; the end is a draw, the likeliest tokens in print
 Differs   [MASK] gets no probability (`never`): the paper leaves that to training, and a trace leaves masks in texts
 Checked   tests/parity/test_d3pm_*.py (recorded vectors), tests/families/test_d3pm.py
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.grid import Grid as GridRule
-from mezzotint.families.base import Family, log_p
+from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.processes import matrices, tables
@@ -45,7 +44,9 @@ class D3PM:
     width: int = Field(default=5, gt=1)
     """Ids within a band."""
     weight: float = Field(default=0.01, ge=0)
-    """Of the cross-entropy in the loss: lambda."""
+    """Of the cross-entropy in the loss: lambda; 0 for uniform noise in print."""
+    weights: Literal["hybrid", "even"] = "hybrid"
+    """"even": cross-entropy alone, of the network's answer times q(x_t | x_0), as UDLM's."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
@@ -57,7 +58,10 @@ class D3PM:
             "gaussian": lambda: matrices.without(matrices.gaussian(vocab - 1, beta, 1.0), mask_id),
             "band": lambda: matrices.without(matrices.band(vocab - 1, beta, self.width), mask_id),
         }
-        return d3pm(Chained(make[self.transition]()), self.weight, never=mask_id)
+        process = Chained(make[self.transition]())
+        family = d3pm(process, self.weight, never=mask_id)
+        alone = Denoising(process, informed(process.seen, mask_id), Grid(whole, self.steps))
+        return family if self.weights == "hybrid" else replace(family, objective=alone)
 
 
 def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:
@@ -68,7 +72,9 @@ def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) ->
     def bound(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return steps * loss.step(raw, x_0, x_t, t) + process.missed(x_0).to(raw.dtype)
 
-    update = Back(process, never)
+    def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
+        return draw(process.back(log_p(raw, never).exp(), x_t, s, t).softmax(-1), rng)
+
     return Family(process, Denoising(process, loss, grid), GridRule(update), update, Denoising(process, bound, grid))
 
 
@@ -104,17 +110,3 @@ class Hybrid:
     def cross_entropy(self, raw: Tensor, x_0: Tensor) -> Tensor:
         """-log p(x_0 | x_t)."""
         return -log_p(raw, self.never).gather(-1, x_0[..., None])[..., 0]
-
-
-@dataclass(frozen=True)
-class Back:
-    """One step of the sampler, (raw, x_t, t, s, rng) -> x_s."""
-
-    process: Chained
-    never: int | None = None
-    greedy_end: bool = False
-
-    def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        logp = self.process.back(log_p(raw, self.never).exp(), x_t, s, t)
-        drawn = draw(logp.softmax(-1), rng)
-        return torch.where(s <= 0, logp.argmax(-1), drawn) if self.greedy_end else drawn

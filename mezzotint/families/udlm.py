@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.grid import Grid
-from mezzotint.families.base import Family, log_p
+from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives import times
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.processes.uniform import Uniform
@@ -47,7 +47,9 @@ class UDLM:
         family = udlm(process, self.steps)
         if self.weights == "bound":
             return family
-        return replace(family, objective=Denoising(process, even(process)), bound=family.objective)
+        return replace(
+            family, objective=Denoising(process, informed(process.seen, process.never)), bound=family.objective
+        )
 
 
 def udlm(process: Uniform, steps: int | None = None) -> Family:
@@ -69,15 +71,6 @@ def continuous(process: Uniform) -> TokenLoss:
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         p0 = log_p(raw, process.never).exp()
         return process.weight(x_0, x_t, t).to(p0.dtype) * process.divergence(p0, x_0, x_t, t)
-
-    return token_loss
-
-
-def even(process: Uniform) -> TokenLoss:
-    """-log p(x_0 | x_t) in every column, corrupted or not, with what is known of the noise put in."""
-
-    def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return -log_p(process.seen(raw, x_t, t), process.never).gather(-1, x_0[..., None])[..., 0]
 
     return token_loss
 

@@ -44,6 +44,11 @@ class Chained(Process):
         whence = self.chain.backward(x_t, i, j).to(p0.dtype)
         return (where + self.floor).log() + (whence + self.floor).log()
 
+    def seen(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Logits Float[B, L, V] that also know each column's own token: raw plus log q(x_t | x_0) of every x_0."""
+        j = self.index(t)
+        return raw + (self.chain.backward(x_t, torch.zeros_like(j), j) + self.floor).log().to(raw.dtype)
+
     def missed(self, x_0: Tensor, steps: int | None = None) -> Tensor:
         """KL(q(x_T | x_0), prior), Float64[B, L]: what starting from the prior costs; T may be fewer steps."""
         j = torch.full((x_0.shape[0], 1), self.chain.steps if steps is None else steps, device=x_0.device)

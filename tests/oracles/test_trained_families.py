@@ -88,6 +88,9 @@ CASES = {
     "mdlm": Case(MDLM(schedule=Linear(eps=0)), masks),
     "d3pm, absorbing": Case(D3PM(steps=64), chain, loose=0.02),
     "d3pm, uniform": Case(D3PM(steps=64, transition="uniform", table="cosine", weight=0.0), chain, loose=0.02),
+    "d3pm, uniform, even": Case(
+        D3PM(steps=64, transition="uniform", table="cosine", weights="even"), chain, loose=0.02
+    ),
     "udlm": Case(UDLM(), interpolating),
     "udlm, even": Case(UDLM(weights="even"), interpolating),
     "duo, psi": Case(Duo(kappa=Kappa(kind="constant", eta=0.8)), interpolating),
