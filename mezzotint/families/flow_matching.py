@@ -1,7 +1,7 @@
 """Discrete flow matching, mixture path (Gat et al. 2024, arXiv 2407.15595; the released flow_matching library).
 
-Process   processes/path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0; `kept`: its
-          conditional coupling of noise and text instead of the independent one
+Process   processes/path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0; `kept`: a
+          conditional coupling of noise and text, as the paper has one, instead of the independent one
 Loss      generalised KL, per column: -rate (p(x_t) - [x_t = x_0] + [x_t != x_0] log p(x_0)), where
           rate = kappa' / (1 - kappa); or plain cross-entropy at every column, corrupted or not; t down to 1e-3
 Network   p(x_0 | x_t), the ordinary posterior; told t; logits untouched, [MASK] keeps its mass in the loss
@@ -47,7 +47,10 @@ class FlowMatching:
     source: Literal["mask", "uniform"] = "mask"
     """The noise that paths start from."""
     kept: float = Field(default=0.0, ge=0, le=1)
-    """Paths start with up to this share of the text in place, for infilling; 0: noise and text are independent."""
+    """Paths start with up to this share of the text in place, for infilling; 0: noise and text are independent.
+
+    After the paper's conditional coupling; that the share is drawn as there was not checked against its text.
+    """
     loss: Literal["generalised-kl", "cross-entropy"] = "generalised-kl"
     """A bound on the likelihood, or the paper's simpler loss."""
     sampler: Literal["euler", "reversal"] = "euler"
