@@ -47,10 +47,7 @@ class FlowMatching:
     source: Literal["mask", "uniform"] = "mask"
     """The noise that paths start from."""
     kept: float = Field(default=0.0, ge=0, le=1)
-    """Paths start with up to this share of the text in place, for infilling; 0: noise and text are independent.
-
-    After the paper's conditional coupling; that the share is drawn as there was not checked against its text.
-    """
+    """Start with up to this share of the text in place, for infilling; how the paper draws it was not checked."""
     loss: Literal["generalised-kl", "cross-entropy"] = "generalised-kl"
     """A bound on the likelihood, or the paper's simpler loss."""
     sampler: Literal["euler", "reversal"] = "euler"
