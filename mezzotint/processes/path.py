@@ -55,7 +55,7 @@ Coupling = Callable[[Tensor, Tensor, Rng], Tensor]
 
 @dataclass(frozen=True)
 class Kept:
-    """Part of a text is its own noise: the paper's conditional coupling, for infilling (2407.15595).
+    """Part of a text is its own noise, for infilling, after the paper's conditional coupling (2407.15595).
 
     Each row keeps a share of its tokens, which is drawn evenly from 0 to `most`.
     """
