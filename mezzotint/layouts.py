@@ -178,6 +178,15 @@ def causal(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
     return query >= key
 
 
+def causal_behind(before: int) -> Mask:
+    """Each column sees itself, those before it, and `before` columns read earlier."""
+
+    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return query + before >= key
+
+    return mask
+
+
 @dataclass(frozen=True, slots=True)
 class _BlockCausal:
     block: int

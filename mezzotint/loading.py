@@ -5,7 +5,6 @@ Torch is imported only where it computes: it takes longer to load than the defau
 
 import contextlib
 import json
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
+from mezzotint.config import write_json
 from mezzotint.denoisers.adapter import load_adapter
 from mezzotint.denoisers.causal import Causal
 from mezzotint.denoisers.drafting import DrafterShape, Drafting
@@ -71,9 +71,7 @@ def costs(checkpoint: Checkpoint, network: Causal, drafter: Drafting, threads: i
         pass  # none yet, or a damaged one: what it says is quickly found again
     new = measured(network, drafter)
     with contextlib.suppress(OSError):  # a folder that cannot be written: measured at every start
-        partial = kept.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(new))
-        partial.replace(kept)
+        write_json(kept, new)
     return new
 
 

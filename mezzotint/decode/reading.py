@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mezzotint.decode.cache import Kept
 from mezzotint.decode.reader import Network
-from mezzotint.layouts import Attend, Inputs, Mask
+from mezzotint.layouts import Attend, Inputs, Mask, causal_behind
 
 Texts = Sequence[Sequence[int]]
 
@@ -131,14 +131,5 @@ def behind_sets(before: int, unread: int, sets: int, count: int) -> Mask:
         told = torch.where(query < line, at <= query, at < unread + which)
         own = (query >= line) & (at >= line) & (which == whose) & (at <= query)
         return (at < 0) | (at < line) & told | own
-
-    return mask
-
-
-def causal_behind(before: int) -> Mask:
-    """Each column sees itself, those before it, and `before` columns read earlier."""
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query + before >= key
 
     return mask

@@ -5,7 +5,7 @@ tokenizer names one, and only if they lie inside the embedding.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mezzotint.denoisers import architectures, gemma_schema
@@ -58,6 +58,15 @@ class Known:
 QWEN_END, QWEN_TURN = 151643, 151645
 """`<|endoftext|>` and `<|im_end|>` of Qwen's vocabulary."""
 _S = architectures
+_DREAM = Known(
+    "Dream, Dream-Coder, DiffuCoder",
+    _S.llama,
+    full,
+    shift=True,
+    mask=151666,
+    stops=(QWEN_END, QWEN_TURN),
+    pad=QWEN_END,
+)
 
 FAMILIES: dict[str, Known] = {
     "llada": Known("LLaDA, LLaDA 1.5, iLLaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
@@ -73,25 +82,8 @@ FAMILIES: dict[str, Known] = {
         block=32,
         block_field="block_size",
     ),
-    "dream": Known(
-        "Dream, Dream-Coder, DiffuCoder",
-        _S.llama,
-        full,
-        shift=True,
-        mask=151666,
-        stops=(QWEN_END, QWEN_TURN),
-        pad=QWEN_END,
-    ),
-    "dreamon": Known(
-        "DreamOn",
-        _S.llama,
-        full,
-        shift=True,
-        mask=151666,
-        stops=(QWEN_END, QWEN_TURN),
-        pad=QWEN_END,
-        expand=("<|expand|>", 151667),
-    ),
+    "dream": _DREAM,
+    "dreamon": replace(_DREAM, title="DreamOn", expand=("<|expand|>", 151667)),
     "diffullama": Known("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
     "diffugpt": Known("DiffuGPT", _S.gpt2, full, shift=True),
     "sdar": Known(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.denoisers.decoder import EVERYTHING
-from mezzotint.layouts import Attend, Mask, block_causal
+from mezzotint.layouts import Attend, Mask, block_causal, causal_behind
 from mezzotint.rng import Rng
 
 
@@ -38,10 +38,7 @@ class Causal:
     """Every column sees itself and the columns read before it."""
 
     def __call__(self, before: int) -> Mask | None:
-        def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            return query + before >= key
-
-        return mask
+        return causal_behind(before)
 
     def __str__(self) -> str:
         return "causal"

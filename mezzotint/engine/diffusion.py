@@ -88,9 +88,8 @@ class Diffusion:
             canvas = self.rule(logits, canvas, step, canvas.rng)
             decided = _ids(canvas, drafter.ids)
             # the canvas keeps what the rule ranks by, which need not be a probability
-            chosen = logits.softmax(-1).gather(-1, canvas.tokens.clamp_max(raw.shape[-1] - 1)[:, : len(raw), None])[
-                ..., 0
-            ]
+            tokens = canvas.tokens[:, : len(raw)].clamp_max(raw.shape[-1] - 1)
+            chosen = logits.softmax(-1).gather(-1, tokens[..., None])[..., 0]
             chosen = torch.nn.functional.pad(chosen, (0, width - len(raw)))
             sure = torch.where(before & ~canvas.open, chosen, sure)
             yield decided, sure[0].tolist()

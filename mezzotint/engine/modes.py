@@ -12,7 +12,7 @@ import numpy as np
 from mezzotint.decode.verify import Tree, repeat, walk
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafting import Growth
-from mezzotint.engine.pace import USUAL, Costs, worthwhile
+from mezzotint.engine.pace import AHEAD, GROWTH, USUAL, Costs, worthwhile
 from mezzotint.engine.request import Request
 from mezzotint.engine.session import Session
 
@@ -50,15 +50,15 @@ def ar(session: Session, request: Request, logits: Floats) -> Iterator[Move]:
 class Verify:
     """Drafts that the causal network verifies: its own text, with fewer passes."""
 
-    depth: int = 3
+    depth: int = AHEAD + 1
     """Most drafted tokens in a row."""
-    nodes: int = 15
+    nodes: int = GROWTH.nodes
     """Most drafted tokens in one pass."""
-    gate: float = 0.1
+    gate: float = GROWTH.gate
     """Least chance, by the drafter, of a token that is considered."""
-    fan: int = 2
+    fan: int = GROWTH.fan
     """Candidates per node."""
-    beam: int = 1
+    beam: int = GROWTH.beam
     """Nodes per depth that are drafted on."""
     lookup: int = 15
     """Most tokens drafted by repeating what followed the same words earlier; 0 for none."""

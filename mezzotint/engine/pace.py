@@ -21,6 +21,12 @@ CONTEXT = 192
 """Settled tokens while it is measured, as in the middle of a short answer."""
 
 
+AHEAD = 2
+"""Block rows that verification drafts from, and measuring too."""
+GROWTH = Growth(nodes=15, gate=0.1, fan=2, beam=1)
+"""How far its trees grow."""
+
+
 def measured(network: Causal, drafter: Drafting, rounds: int = 5) -> Costs:
     """Milliseconds of rounds of 1 to 16 rows: the best of several, a few row counts measured, the others between them.
 
@@ -43,8 +49,8 @@ def measured(network: Causal, drafter: Drafting, rounds: int = 5) -> Costs:
     drafting = []
     for _ in range(rounds):
         begun = time.perf_counter()
-        state, block = drafter.read(tapped[:2], tokens[:2].tolist(), min(2, drafter.shape.block))
-        drafter.branches(state, block, Growth(nodes=10, gate=0.1, fan=2, beam=1))
+        state, block = drafter.read(tapped[:2], tokens[:2].tolist(), min(AHEAD, drafter.shape.block))
+        drafter.branches(state, block, GROWTH)
         drafting.append(time.perf_counter() - begun)
         drafter.truncate(0)
     by_rows = np.interp(np.arange(1, counts[-1] + 1), counts, np.maximum.accumulate(best))

@@ -8,9 +8,9 @@ from tiny_reader import MASK, STOP, VOCAB, Told, model
 
 from mezzotint.decode.generate import Model
 from mezzotint.decode.judged import Choose, Introspective, Judged
-from mezzotint.decode.reading import behind_sets, causal_behind
+from mezzotint.decode.reading import behind_sets
 from mezzotint.errors import CanvasError, ConfigError
-from mezzotint.layouts import Attend, Inputs
+from mezzotint.layouts import Attend, Inputs, causal_behind
 
 PROMPTS = [[1, 2, 3, 4, 6], [9], [7, 8]]
 

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from mezzotint.errors import CapacityError
@@ -73,6 +74,7 @@ def _folder() -> Path:
     return home() / "native"
 
 
+@cache
 def _fingerprint(compiler: str, sources: tuple[str, ...]) -> str:
     digest = hashlib.sha256(" ".join(FLAGS).encode())
     for name in sources:

@@ -24,6 +24,13 @@
 #include <sys/mman.h>
 #endif
 
+// Whether the processor multiplies bytes and adds four of the products in one instruction.
+#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+#define MZ_VNNI 1
+#else
+#define MZ_VNNI 0
+#endif
+
 namespace mz {
 
 constexpr int kBlock = 32;       // inputs that share one scale
@@ -217,7 +224,7 @@ inline void group_q4(const uint8_t* w, int nb, const int8_t* q, const float* sca
 #pragma GCC unroll 8
       for (int m = 0; m < MT; ++m) {
         const int8_t* x = q + m * kBlock + 8 * i;
-#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+#if MZ_VNNI
         t[m] = _mm256_dpbusd_epi32(_mm256_dpbusd_epi32(t[m], c0, broadcast(x)), c1, broadcast(x + 4));
 #else
         // A pair of products is at most 2 * 15 * 127 = 3810, so eight of them still fit in 16 bits.
@@ -230,7 +237,7 @@ inline void group_q4(const uint8_t* w, int nb, const int8_t* q, const float* sca
     const __m256 s = load_half(w + 128), minimum = load_half(w + 144);
 #pragma GCC unroll 8
     for (int m = 0; m < MT; ++m) {
-#if !defined(__AVXVNNI__) && !(defined(__AVX512VNNI__) && defined(__AVX512VL__))
+#if !MZ_VNNI
       t[m] = _mm256_madd_epi16(t[m], ones);
 #endif
       acc[m] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(t[m]), _mm256_mul_ps(s, _mm256_set1_ps(scale[m])), acc[m]);

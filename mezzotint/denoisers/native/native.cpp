@@ -8,7 +8,7 @@ extern "C" {
 int mz_max_rows() { return kMaxRows; }
 
 const char* mz_instructions() {
-#if defined(__AVXVNNI__) || (defined(__AVX512VNNI__) && defined(__AVX512VL__))
+#if MZ_VNNI
   return "avx2+vnni";
 #else
   return "avx2";
