@@ -192,7 +192,7 @@ def measure(
 
 
 def objective_of(family: Family) -> Objective:
-    """What measures a family: its bound, or else its loss; where not even that is a bound, `Family.bounded` says so."""
+    """What measures a family: its bound, or else its loss, which then is one."""
     return family.bound or family.objective
 
 

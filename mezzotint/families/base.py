@@ -34,8 +34,6 @@ class Family:
     """Columns that are written together, at multiples of this; None: all of them."""
     lookback: int = 0
     """1 where the network says at a column what it thinks of the next one, as causal networks do."""
-    bounded: bool = True
-    """Whether `objective`, where there is no `bound`, bounds -log p."""
     form: Form | None = None
     """How texts lie on a canvas, for models from scratch; None: one column per token, all read in every step."""
 

@@ -5,7 +5,7 @@ Noise     processes/betas.py "sqrt" (App. A), T = 2000; its survival is relative
 Loss      L_e2e-simple (sec. 4.2, App. E): |x_0 - f(x_t, t)|^2, |E w - f(x_1, 1)|^2 at the first step, plus
           |sqrt(alpha_T) x_0|^2, plus -log p(w | x_0) at the noisy x_0; means over features, one t per text
 Network   x_0 itself (sec. 4.2): denoisers/vectors.py; rounding p(w | x_0) = softmax(E x_0 + b)
-Bound     sum of the exact Gaussian KLs (eq. 1, App. D), with x_0 drawn; variances are the posterior's
+Bound     sum of the exact Gaussian KLs (eq. 1, App. D), of the chain from E w instead of x_0: objectives/chain.py
 Sampler   decode/back.py: the posterior's step, or DDIM's; f clamped to the nearest embedding (sec. 4.3) from a time
           on; fewer steps with `processes.betas.Respaced` as the plan's times; fixed columns infill: decode/latent.py
 Control   decode/steer.py (sec. 5.1); of several samples the likeliest: decode/consensus.py (sec. 5.3)
@@ -25,8 +25,9 @@ from mezzotint.decode.back import Back
 from mezzotint.decode.grid import LatentGrid
 from mezzotint.families.base import Family
 from mezzotint.families.latent import Latent, real
+from mezzotint.objectives.chain import Chain
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.objectives.vectors import FirstApart, Noised, Vectors
+from mezzotint.objectives.vectors import Noised, Vectors
 from mezzotint.processes.betas import TABLES, Table
 from mezzotint.processes.gaussian import Gaussian, coefficients, divergence, fresh
 
@@ -57,7 +58,7 @@ class DiffusionLM:
 def diffusion_lm(process: Gaussian, steps: int, back: Back | None = None) -> Family:
     """Diffusion-LM on embeddings of any origin, trained at `steps` times."""
     update, grid, losses = back or Back(process, clamp=1.0), Grid(whole, steps), Losses(process, steps)
-    loss, bound = Vectors(process, losses, grid), FirstApart(process, losses.bound, steps)
+    loss, bound = Vectors(process, losses, grid), Vectors(process, Chain(process, steps), grid)
     return Family(process, loss, LatentGrid(update, process.round), update, bound, form=Latent(process, steps))
 
 
@@ -68,7 +69,7 @@ def first(schedule: Table) -> float:
 
 @dataclass(frozen=True)
 class Losses:
-    """(raw, what it answers) -> terms Float[B, L]: the training loss, `bound`'s in nats, and `published`'s in bits."""
+    """(raw, what it answers) -> terms Float[B, L]: the training loss, and `published`'s in bits."""
 
     process: Gaussian
     steps: int
@@ -77,13 +78,6 @@ class Losses:
         target = torch.where(self._begins(x)[..., None], self.process.embed(x.tokens), x.z_0)
         mean = self.process.alpha(torch.ones_like(x.t)).sqrt()[..., None].to(raw.dtype) * x.z_0
         return {"mse": (target - raw).square().mean(-1), "prior": mean.square().mean(-1), "rounding": self._nll(x)}
-
-    def bound(self, raw: Tensor, x: Noised) -> dict[str, Tensor]:
-        """Nats per token; its expectation over t and noise lies above -log p of the text."""
-        spread = self.process.spread**2
-        drawn = ((x.z_0 - raw) ** 2 - (x.z_0 - self.process.embed(x.tokens)) ** 2) / (2 * spread)
-        steps = torch.where(self._begins(x), drawn.sum(-1), self._step(raw, x).sum(-1))
-        return {"steps": self.steps * steps, "prior": self._prior(x).sum(-1), "rounding": self._nll(x)}
 
     def published(self, raw: Tensor, x: Noised) -> dict[str, Tensor]:
         """The code's E2E_KL: bits per feature, all times T; beta for variances, N(E w, sigma_0^2) for the first x_0."""
@@ -98,7 +92,9 @@ class Losses:
         begun = divergence(process.embed(x.tokens), spread, raw, floor)
         (true, _), (mean, _) = (process.posterior(z, x.z_t, a_t, a_s) for z in (x.z_0, raw))
         kl = torch.where(self._begins(x)[..., None], begun, divergence(true, small, mean, large)).mean(-1)
-        terms = {"steps": kl, "prior": self._prior(x).mean(-1), "rounding": self._nll(x) / raw.shape[-1]}
+        a, zero = process.alpha(torch.ones_like(x.t)).to(process.precision)[..., None], torch.zeros_like(x.z_0)
+        prior = divergence(a.sqrt().to(raw.dtype) * x.z_0, (1 - a).log().to(raw.dtype), zero, zero)
+        terms = {"steps": kl, "prior": prior.mean(-1), "rounding": self._nll(x) / raw.shape[-1]}
         return {name: term * self.steps / math.log(2) for name, term in terms.items()}
 
     def _begins(self, x: Noised) -> Tensor:
@@ -106,15 +102,3 @@ class Losses:
 
     def _nll(self, x: Noised) -> Tensor:
         return -self.process.round(x.z_0).gather(-1, x.tokens[..., None])[..., 0]
-
-    def _prior(self, x: Noised) -> Tensor:
-        a = self.process.alpha(torch.ones_like(x.t)).to(self.process.precision)[..., None]
-        zero = torch.zeros((), dtype=x.z_0.dtype, device=x.z_0.device)
-        return divergence(a.sqrt().to(x.z_0.dtype) * x.z_0, (1 - a).log().to(x.z_0.dtype), zero, zero)
-
-    def _step(self, raw: Tensor, x: Noised) -> Tensor:
-        """KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)), Float[B, L, E]; both have the posterior's variance."""
-        a_t, a_s = self.process.alpha(x.t), self.process.alpha(x.t - 1 / self.steps)
-        (true, std), (mean, _) = (self.process.posterior(z, x.z_t, a_t, a_s) for z in (x.z_0, raw))
-        variance = torch.where(self._begins(x)[..., None], torch.ones_like(std), std).log() * 2
-        return divergence(true, variance, mean, variance)

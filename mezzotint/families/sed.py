@@ -6,6 +6,7 @@ Loss      |x_0 - f(x_t, x~_0, t)|^2, a mean over features, plus -log p(w | x_0),
           (sec. 3.2)
 Network   denoisers/vectors.py with conditions=true, wrapped by `wrapped`: self-conditioning on half of the rows
           (sec. 3.3), conditions and estimates dropped together for guidance (sec. 3.5): denoisers/wrappers.py
+Bound     none in the paper; here that of the chain from E w, nothing given, one pass a time: objectives/chain.py
 Spans     conditions while training, 1 to 5 spans (sec. 3.4): objectives/vectors.py `Spans`; a given column is clean, on
           features of its own, has no loss, and is known by its time, 0
 Sampler   the posterior's step without clamping, each estimate read in the next step: decode/back.py, decode/latent.py
@@ -27,6 +28,7 @@ from mezzotint.decode.latent import Noting
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
 from mezzotint.families.latent import Latent, real
+from mezzotint.objectives.chain import Chain
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
 from mezzotint.processes.betas import Table, cosine_from
@@ -62,10 +64,13 @@ class SED:
 
 def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
     """SED on a process with frozen embeddings, trained at `steps` times."""
-    update = Back(process)
-    objective = Vectors(process, Losses(process), Grid(whole, steps), given=given)
+    update, grid = Back(process), Grid(whole, steps)
+    objective, bound = (
+        Vectors(process, Losses(process), grid, given=given),
+        Vectors(process, Chain(process, steps), grid),
+    )
     rule, form = Noting(LatentGrid(update, process.round)), Latent(process, steps, partial(wrapped, process=process))
-    return Family(process, objective, rule, update, bounded=False, form=form)
+    return Family(process, objective, rule, update, bound, form=form)
 
 
 def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, *, drop: float = 0.1) -> nn.Module:

@@ -19,7 +19,7 @@ from mezzotint.objectives.times import Times, whole
 from mezzotint.processes.gaussian import Gaussian
 from mezzotint.rng import Rng
 
-_SPANS, _FIRST = 0x59A25, 0xF125  # fork the caller's noise, so that no two draws share a number
+_SPANS = 0x59A25  # forks the caller's noise, so that no two draws share a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +72,6 @@ class Vectors:
             raise ConfigError(
                 "the network carries other embeddings than the loss: build the family on the network's own process"
             )
-
-
-@dataclass(frozen=True)
-class FirstApart:
-    """The mean of `terms` over the T times of a chain: its first time always, and one of the others.
-
-    Of a bound the first step may be a large part; drawn with chance 1 / T it would make an estimate of heavy tails.
-    Costs two passes.
-    """
-
-    process: Gaussian
-    terms: Terms
-    steps: int
-
-    def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
-        first = Vectors(self.process, self.terms, self._first)(denoiser, batch, rng.fork(_FIRST))
-        others = Vectors(self.process, self.terms, self._others)(denoiser, batch, rng)
-        assert first.per_token is not None
-        assert others.per_token is not None
-        nats = (first.per_token + (self.steps - 1) * others.per_token) / self.steps
-        return Loss(nats.sum() / others.count.clamp_min(1), others.count, nats)
-
-    def _first(self, batch: Batch, rng: Rng) -> Tensor:
-        return torch.full_like(batch.tokens[:, :1], 1 / self.steps, dtype=torch.float32)
-
-    def _others(self, batch: Batch, rng: Rng) -> Tensor:
-        left = self.steps - 1
-        return ((whole(batch, rng) * left).ceil().clamp(1, left) + 1) / self.steps
 
 
 def noise(process: Gaussian, batch: Batch, t: Tensor, rng: Rng) -> Noised:

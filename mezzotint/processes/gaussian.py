@@ -63,6 +63,11 @@ class Gaussian(Process):
         """Float64 survival at t, in the shape of t."""
         return self.schedule.alpha(t.double())
 
+    def around(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """alpha_t and the variance of z_t around sqrt(alpha_t) E[w], float64 in the shape of t."""
+        a = self.alpha(t)
+        return a, 1 - a + a * self.spread**2
+
     def embed(self, tokens: Tensor) -> Tensor:
         """Float[B, L, E]: the clean vectors."""
         return self.table[tokens]
@@ -132,6 +137,11 @@ class Gaussian(Process):
         """log p(w | z_0), Float[B, L, V]."""
         logits = self.logits(z)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(-1)
+
+    def alone(self, z_t: Tensor, t: Tensor) -> Tensor:
+        """log p(w | z_t) of every column by itself, of equally likely tokens, Float[B, L, V]."""
+        a, variance = (part[..., None].to(z_t.dtype) for part in self.around(t))
+        return (Distance()(z_t / a.sqrt(), self.table) * a / (2 * variance)).log_softmax(-1)
 
     def _rounded(self, coefficient: Tensor, like: Tensor) -> Tensor:
         """Float[B, 1|L, 1], rounded to the process's precision, in the dtype of the vectors."""

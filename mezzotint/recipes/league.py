@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
+from mezzotint.batch import Batch
 from mezzotint.config import config, override, to_dict, write_json
 from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus, find
@@ -147,8 +148,7 @@ def _played(
             found = _piece(league, recipe, at, digest, corpus, judge)
             made += 1
             left = (time.perf_counter() - begun) / made * (len(pieces) - number - 1)
-            bits, error = found["bits_per_character"], found["standard_error"]
-            result = "no bound" if bits is None else f"{bits:.3f} +- {error:.3f} bits per character"
+            result = f"{found['bits_per_character']:.3f} +- {found['standard_error']:.3f} bits per character"
             tell(f"{name}: {result}; about {left / 60:.0f} minutes left")
         if name == JUDGE:
             judge = Scratch.load(at / "run" / "export")
@@ -180,11 +180,8 @@ def _piece(
     if outcome.signal:
         raise KeyboardInterrupt
     model = Scratch.load(at / "run" / "export")
-    pages = Pages(corpus.test.ids, recipe.length, 16)
-    batches = [pages.batch(number) for number in range(max(1, min(len(pages), league.windows // 16)))]
-    bits = error = None
-    if model.family.bound is not None or model.family.bounded:
-        bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
+    batches = _held(corpus, recipe.length, league.windows)
+    bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
     a_step = recipe.rows * recipe.length * recipe.train.accumulate
     rate = (outcome.step - before) * a_step / seconds
     record: dict[str, Any] = {
@@ -212,6 +209,13 @@ def _piece(
     record["peak_bytes"] = peak_memory()
     write_json(at / "result.json", record)
     return record
+
+
+def _held(corpus: Corpus, length: int, windows: int) -> list[Batch]:
+    """Windows, sixteen to a batch, from all over the held-out text: its documents lie in the order of their sources."""
+    pages = Pages(corpus.test.ids, length, 16)
+    count = max(1, min(len(pages), windows // 16))
+    return [pages.batch(number * len(pages) // count) for number in range(count)]
 
 
 def _budgets(league: League, model: Scratch) -> Iterator[int]:

@@ -156,12 +156,9 @@ class _Judge:
         rows = min(16, len(held) // length)
         pages = Pages(held, length, rows)
         batches = [pages.batch(number) for number in range(max(1, min(len(pages), self.recipe.windows // rows)))]
-        family = self.model.family
-        found = measure(network, objective_of(family), batches)
-        results: dict[str, float | str] = {"loss": found.nats, "standard_error": found.error}
-        if family.bound is not None or family.bounded:
-            bits, error = found.bits(self.corpus.valid.ratio)
-            results = {"bits_per_character": bits, "standard_error": error}
+        found = measure(network, objective_of(self.model.family), batches)
+        bits, error = found.bits(self.corpus.valid.ratio)
+        results: dict[str, float | str] = {"bits_per_character": bits, "standard_error": error}
         if not math.isfinite(found.error):  # a single window has no spread
             del results["standard_error"]
         for index, text in enumerate(self.write(network)):

@@ -11,10 +11,7 @@ JUDGE = "judge"
 
 
 def averaged(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """One entry per family, a mean over its seeds, best first; the error is the larger of windows' and seeds'.
-
-    Families without a bound come last.
-    """
+    """One entry per family, a mean over its seeds, best first; the error is the larger of windows' and seeds'."""
     groups: dict[str, list[dict[str, Any]]] = {}
     for model in record["models"]:
         if model["name"] != JUDGE:
@@ -22,14 +19,11 @@ def averaged(record: dict[str, Any]) -> list[dict[str, Any]]:
     entries = []
     for models in groups.values():
         bits = [model["bits_per_character"] for model in models]
-        if None in bits:
-            entries.append({**models[0], "seeds": len(bits)})
-            continue
         mean = sum(bits) / len(bits)
         spread = (sum((x - mean) ** 2 for x in bits) / max(len(bits) - 1, 1) / len(bits)) ** 0.5
         error = max(spread, *(model["standard_error"] for model in models))
         entries.append({**models[0], "bits_per_character": mean, "standard_error": error, "seeds": len(bits)})
-    return sorted(entries, key=lambda entry: (entry["bits_per_character"] is None, entry["bits_per_character"] or 0))
+    return sorted(entries, key=lambda entry: entry["bits_per_character"])
 
 
 def markdown(record: dict[str, Any]) -> str:
@@ -59,8 +53,6 @@ def markdown(record: dict[str, Any]) -> str:
 def _bits(entry: dict[str, Any], base: float | None) -> tuple[str, str]:
     """The bits of an entry, marked where they are a bound, and their ratio to those of autoregression."""
     bits = entry["bits_per_character"]
-    if bits is None:
-        return "no bound", ""
     sign = "" if entry["exact"] else "≤ "
     return f"{sign}{bits:.3f} ± {entry['standard_error']:.3f}", f"{bits / base:.2f}" if base else ""
 
@@ -85,10 +77,10 @@ def draw(record: dict[str, Any], path: Path) -> None:
     entries = averaged(record)
     figure = Figure(figsize=(12.5, 4.6), layout="constrained", facecolor="white")
     left, right = figure.subplots(1, 2)
-    bounded = [entry for entry in reversed(entries) if entry["bits_per_character"] is not None]
-    names, bits = [entry["name"] for entry in bounded], [entry["bits_per_character"] for entry in bounded]
-    errors = [entry["standard_error"] for entry in bounded]
-    colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in bounded]
+    worst_first = entries[::-1]
+    names, bits = [entry["name"] for entry in worst_first], [entry["bits_per_character"] for entry in worst_first]
+    errors = [entry["standard_error"] for entry in worst_first]
+    colours = [OTHERS_COLOUR if entry["exact"] else OURS_COLOUR for entry in worst_first]
     left.barh(names, bits, color=colours, xerr=errors, error_kw={"ecolor": INK, "lw": 1})
     left.axvline(record["counted_bits_per_character"]["bigram"], color=INK, lw=1, ls=":")
     # a bound far beyond counting tokens would leave the others no room

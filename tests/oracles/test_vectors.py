@@ -15,9 +15,10 @@ from mezzotint.decode.back import Back
 from mezzotint.decode.grid import LatentGrid
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.denoisers.vectors import VectorsConfig
-from mezzotint.families.diffusion_lm import Losses, diffusion_lm
-from mezzotint.families.sed import SED
+from mezzotint.families.diffusion_lm import diffusion_lm
+from mezzotint.families.sed import SED, sed
 from mezzotint.layouts import Full
+from mezzotint.objectives.chain import Chain
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Noised, Vectors
 from mezzotint.processes.betas import Table, cosine
@@ -80,14 +81,14 @@ def log_normal(x, mean, variance):
 
 @torch.no_grad()
 def bound_by_parts(token):
-    """The card's bound, its expectation over both times and all noise."""
+    """The card's bound, its expectation over both times and all noise; without columns that know their own token."""
     process, (pairs, weights) = tiny(), points()
     tokens, total = torch.full((len(pairs), 1), token), 0.0
     for step in (1, 2):
         t = torch.full((len(pairs), 1), step / 2, dtype=torch.float64)
         z_0 = process.start(tokens, pairs[:, :1, None])
         x = Noised(tokens, z_0, process.noised(z_0, t, pairs[:, 1:, None]), t)
-        nats = sum(Losses(process, 2).bound(answer(x.z_t, step), x).values())
+        nats = sum(Chain(process, 2, sure=1.0)(answer(x.z_t, step), x).values())
         total += float((nats[:, 0] * weights).sum()) / 2
     return total
 
@@ -106,23 +107,27 @@ def bound_by_chain(token, count=16):
     z_2 = keep[1] * z_1 + BETAS[1].sqrt() * e[:, 2]
     q = log_normal(z_0, centre, process.spread**2)
     q = q + log_normal(z_1, keep[0] * z_0, BETAS[0]) + log_normal(z_2, keep[1] * z_1, BETAS[1])
-    a_2, a_1 = (process.schedule.levels[i].reshape(1, 1) for i in (2, 1))
-    mean, std = process.posterior(answer(z_2, 2)[:, None, None], z_2[:, None, None], a_2, a_1)
-    p = log_normal(z_2, 0, 1.0) + log_normal(z_1, mean[:, 0, 0], std[0, 0, 0] ** 2)
-    p = p + log_normal(z_0, answer(z_1, 1), process.spread**2)
+    p = log_normal(z_2, 0, 1.0) + log_normal(z_1, *back(process, z_2, 2)) + log_normal(z_0, *back(process, z_1, 1))
     said = process.round(z_0[:, None, None])[:, 0, token].detach()
     return float(((q - p - said) * weights).sum())
+
+
+def back(process, z, step):
+    """Mean and variance of q(z_{s} | z_t, E w) with the network's answer for E w, by Bayes' rule for two normals."""
+    keep, beta = (1 - BETAS[step - 1]).sqrt(), BETAS[step - 1]
+    a = process.schedule.levels[step - 1]
+    prior = 1 - a + a * process.spread**2
+    precision = 1 / prior + keep**2 / beta
+    return (a.sqrt() * answer(z, step) / prior + keep * z / beta) / precision, 1 / precision
 
 
 def minus_log_p(token):
     """-log of the probability that the model writes the token: z_0 is normal, since the network is linear."""
     process = tiny()
-    a_2, a_1 = (process.schedule.levels[i].reshape(1, 1) for i in (2, 1))
-    zero, one = torch.zeros(1, 1, 1, dtype=torch.float64), torch.ones(1, 1, 1, dtype=torch.float64)
-    shift, std = process.posterior(answer(zero, 2), zero, a_2, a_1)
-    slope = process.posterior(answer(one, 2), one, a_2, a_1)[0] - shift
-    mean, variance = shift, slope**2 + std**2
-    mean, variance = answer(mean, 1), GAINS[1, 0] ** 2 * variance + process.spread**2
+    mean, variance = torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64)
+    for step in (2, 1):
+        (shift, added), (end, _) = (back(process, torch.tensor(z, dtype=torch.float64), step) for z in (0.0, 1.0))
+        mean, variance = shift + (end - shift) * mean, (end - shift) ** 2 * variance + added
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     z = mean + variance.sqrt() * torch.tensor(nodes)[:, None, None]
     said = process.round(z)[:, 0, token].exp().detach()
@@ -133,6 +138,26 @@ def minus_log_p(token):
 def test_the_bound_is_that_of_the_chain_and_lies_above_minus_log_p(token):
     assert bound_by_parts(token) == pytest.approx(bound_by_chain(token), abs=1e-9)
     assert bound_by_parts(token) > minus_log_p(token)
+
+
+@torch.no_grad()
+def test_a_column_that_shows_its_token_estimates_itself():
+    process = Gaussian(2 * torch.eye(3).double(), Table.of(cosine(500)), spread=0.1)
+    tokens, t = torch.arange(3)[:, None].expand(3, 64), torch.full((3, 1), 2 / 500, dtype=torch.float64)
+    z_0, z_t = process.both(tokens, t, Rng(0))
+    wrong = torch.zeros_like(z_0)
+    x = Noised(tokens, z_0, z_t, t)
+    steps = {sure: Chain(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)}
+    a, b = (float(process.alpha(torch.tensor(k / 500))) for k in (1, 2))
+    gain = (a / (1 - a + 0.01 * a) - b / (1 - b + 0.01 * b)) / 2
+    torch.testing.assert_close(steps[1.0], torch.full_like(steps[1.0], 500 * 4 * gain))
+    assert steps[0.99].max() < 1e-6
+    hidden = torch.full((3, 1), 450 / 500, dtype=torch.float64)
+    z_t = process.noised(
+        z_0, hidden, torch.randn(z_0.shape, dtype=z_0.dtype, generator=torch.Generator().manual_seed(0))
+    )
+    x = Noised(tokens, z_0, z_t, hidden)
+    assert torch.equal(*(Chain(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)))
 
 
 def test_probabilities_of_the_tiny_model_sum_to_one():
@@ -177,16 +202,25 @@ def test_a_trained_network_comes_near_the_least_error_and_not_below_it():
     assert least * 0.995 < found < least * 1.1
 
 
-def test_a_trained_bound_lies_above_the_entropy():
-    torch.manual_seed(0)
+def learning():
     schedule = Table.of(cosine(40))
     spread = float((1 - schedule.levels[1]).sqrt())
-    process = Gaussian(fresh(TOKEN.real, 4), schedule, spread=spread, trainable=True)
-    family = diffusion_lm(process, 40)
+    return diffusion_lm(Gaussian(fresh(TOKEN.real, 4), schedule, spread=spread, trainable=True), 40)
+
+
+def fixed():
+    return sed(SED(width=4, steps=40, first=0.02, spread=0.1).on(fresh(TOKEN.real, 4, seed=1)), 40)
+
+
+@pytest.mark.parametrize("make", [learning, fixed], ids=["diffusion-lm", "sed"])
+def test_a_trained_bound_lies_above_the_entropy(make):
+    torch.manual_seed(0)
+    family = make()
+    process = family.process
     net = VectorsConfig(trunk=TransformerConfig(width=32, layers=1, heads=2, timed=True)).build(process)
     before = process.table.detach().clone()
     net = trained(net, family.objective, batch, steps=300, lr=5e-3)
-    assert (process.table - before).abs().max() > 0.01
+    assert ((process.table - before).abs().max() > 0.01) == process.table.requires_grad
     exact, held = Exact(process, TOKEN.sequences, TOKEN.p), batch(10_000, rows=16384)
     with torch.no_grad():
         nats, least = (family.bound(asked, held, Rng(3)).per_token.double() for asked in (net, exact))
