@@ -1,14 +1,16 @@
-"""Prompts for self-distillation: what users of a small chat model ask, by templates over three free word lists.
+"""Prompts for self-distillation: what users of a small chat model ask.
 
-The lists come out of packages of the Python index, pinned and checked (`SOURCES`); none of their text is stored here.
+Nearly half come from our own bank of hand-made prompts (`data/bank.py`), the others from templates over three free word
+lists.  Those come out of packages of the Python index, pinned and checked (`SOURCES`); their text is not stored here.
 A prompt is drawn by number: the same seed and number give the same conversation on every machine.
 """
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from mezzotint.data.bank import Bank, bank, filled, varied
 from mezzotint.data.packages import CONVERSATIONS, INTRODUCTIONS, RECIPES, unpacked
 
 SOURCES = (INTRODUCTIONS, RECIPES, CONVERSATIONS)
@@ -77,6 +79,17 @@ FOLLOW = (
     "Can you make it shorter?", "Tell me more.", "How does that compare to other things?", "Write that as a list.",
     "Are you sure?", "What would you recommend?",
 )  # fmt: skip
+# Most of what is drawn should be unlike the templates, which are few; they stay for the sake of their many topics.
+SHARES = {
+    "bank": 0.45,
+    "about": 0.21,
+    "text": 0.065,
+    "food": 0.03,
+    "life": 0.065,
+    "code": 0.055,
+    "sums": 0.04,
+    "talk": 0.085,
+}
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,16 @@ class Prompts:
     dishes: tuple[str, ...]
     openers: tuple[tuple[str, ...], ...]
     seed: int = 0
+    bank: Bank = field(default_factory=bank)
 
     def conversation(self, number: int) -> list[str]:
         """User turns of conversation `number`; most have one."""
         rng = random.Random(f"{self.seed}/{number}")
-        kind = rng.choices(("about", "text", "food", "life", "code", "sums", "talk"), (38, 12, 6, 12, 10, 7, 15))[0]
+        kind = rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
         if kind == "talk":
             return list(rng.choice(self.openers))
+        if kind == "bank":
+            return self._asked(rng)
         first = {
             "about": lambda: rng.choice(ABOUT).format(t=rng.choice(self.topics), u=rng.choice(self.topics)),
             "text": lambda: rng.choice(TEXT).format(x=rng.choice(self.texts)),
@@ -104,6 +120,13 @@ class Prompts:
             "sums": lambda: _sum(rng),
         }[kind]()
         return [first] + ([rng.choice(FOLLOW)] if rng.random() < 0.2 else [])
+
+    def _asked(self, rng: random.Random) -> list[str]:
+        words = {**self.bank.words, "topic": self.topics, "dish": self.dishes}
+        first, *later = filled(rng.choice(self.bank.lines), words, rng)
+        if not later and rng.random() < 0.15:
+            later = [rng.choice(FOLLOW)]
+        return [varied(first, rng), *later]
 
 
 def _sum(rng: random.Random) -> str:
