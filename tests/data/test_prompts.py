@@ -2,21 +2,24 @@
 
 import pytest
 
+from mezzotint.data.bank import parsed
 from mezzotint.data.prompts import ACTIONS, SOURCES, TASKS, Prompts, load
 from mezzotint.errors import CheckpointError
 
+BANK = parsed("## hand-made\nName a river.\nWhat is a hat?\n")
 PROMPTS = Prompts(
     topics=("Mars", "bread", "jazz"),
     texts=("A long text about {braces}.", "Another."),
     dishes=("soup", "cake"),
     openers=(("Hi there, how are you?",), ("Tell me a joke.", "Another one?")),
     seed=4,
+    bank=BANK,
 )
 
 
 def test_a_conversation_is_a_function_of_seed_and_number():
-    again = Prompts(PROMPTS.topics, PROMPTS.texts, PROMPTS.dishes, PROMPTS.openers, seed=4)
-    other = Prompts(PROMPTS.topics, PROMPTS.texts, PROMPTS.dishes, PROMPTS.openers, seed=5)
+    again = Prompts(PROMPTS.topics, PROMPTS.texts, PROMPTS.dishes, PROMPTS.openers, seed=4, bank=BANK)
+    other = Prompts(PROMPTS.topics, PROMPTS.texts, PROMPTS.dishes, PROMPTS.openers, seed=5, bank=BANK)
     numbers = [17, 3, 3, 250, 0]
     assert [PROMPTS.conversation(n) for n in numbers] == [again.conversation(n) for n in numbers]
     assert [PROMPTS.conversation(n) for n in range(20)] != [other.conversation(n) for n in range(20)]
@@ -28,7 +31,7 @@ def test_conversations_have_one_or_a_few_turns_of_text():
     assert all(turn and turn == turn.strip() for talk in talks for turn in talk)
 
 
-@pytest.mark.parametrize("word", ["Mars", "{braces}", "soup", "joke", ACTIONS[0], TASKS[0], "apples"])
+@pytest.mark.parametrize("word", ["Mars", "{braces}", "soup", "joke", "river", ACTIONS[0], TASKS[0], "apples"])
 def test_every_kind_of_prompt_is_met(word):
     assert any(word in turn for n in range(3000) for turn in PROMPTS.conversation(n))
 

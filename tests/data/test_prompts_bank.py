@@ -19,10 +19,10 @@ WORDS = {**BANK.words, **OUTSIDE}
 
 def test_the_bank_is_large_and_its_kinds_are_many_and_balanced():
     sizes = {kind: len(lines) for kind, lines in BANK.kinds.items()}
-    assert len(LINES) >= 500
-    assert len(sizes) >= 9
+    assert len(LINES) >= 1500
+    assert len(sizes) >= 24
     assert min(sizes.values()) >= 40
-    assert max(sizes.values()) <= 3 * min(sizes.values())
+    assert max(sizes.values()) <= 2 * min(sizes.values())
 
 
 def test_no_conversation_is_there_twice():
@@ -48,7 +48,7 @@ def test_every_turn_is_clean_text_and_fits_a_short_conversation():
 
 def test_every_field_has_words_and_every_list_of_words_is_used():
     used = [found for turns in LINES for turn in turns for found in FIELD.finditer(turn)]
-    assert {found[1] for found in used if found[1]} <= set(WORDS)
+    assert {found[1] for found in used if found[1]} == set(WORDS)
     assert all(int(found[3]) < int(found[4]) for found in used if found[3])
     for turns in LINES:
         assert not FIELD.search(" ".join(filled(turns, WORDS, random.Random(0))))
@@ -118,11 +118,12 @@ def test_a_bank_prompt_of_one_turn_sometimes_gets_a_follow_up():
     assert set(followed) == set(FOLLOW)
 
 
-def test_draws_meet_every_kind_and_most_lines():
-    prompts = Prompts(*(("Mars", "jazz"), ("Text.",), ("soup", "cake"), (("Hi.",),)), 3)
-    plain = {turns[0]: kind for kind, lines in BANK.kinds.items() for turns in lines}
+def test_draws_meet_every_kind():
+    prompts = Prompts(("Mars", "jazz"), ("Text.",), ("soup", "cake"), (("Hi.",),), 3)
+    plain = {turns[0]: kind for kind, lines in BANK.kinds.items() for turns in lines if not FIELD.search(turns[0])}
     met = Counter(plain[talk[0]] for talk in map(prompts.conversation, range(9000)) if talk[0] in plain)
-    assert set(met) == set(BANK.kinds)
+    assert set(met) == set(plain.values())
+    assert len(set(met)) >= 20
 
 
 def _form(turn: str) -> re.Pattern[str] | None:
