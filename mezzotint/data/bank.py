@@ -94,5 +94,15 @@ def varied(first: str, rng: random.Random) -> str:
     if way == "greeting":
         return rng.choice(GREETINGS) + first
     if way == "careless" and not several:
-        return first.lower().rstrip(".?!")
+        typed = first.lower().rstrip(".?!")
+        return _slip(typed, rng) if rng.random() < 0.4 else typed
     return first
+
+
+def _slip(typed: str, rng: random.Random) -> str:
+    """The text with two letters inside one longer word exchanged."""
+    places = [found.start() for found in re.finditer(r"(?<=[a-z]{2})[a-z]{2}(?=[a-z])", typed)]
+    if not places:
+        return typed
+    i = rng.choice(places)
+    return typed[:i] + typed[i + 1] + typed[i] + typed[i + 2 :]

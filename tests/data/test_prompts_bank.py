@@ -96,6 +96,11 @@ def test_repeats_of_a_prompt_differ_but_mostly_it_stays_as_it_is():
     assert seen["why is rome old"] > 40
 
 
+def test_careless_typing_sometimes_exchanges_two_letters():
+    seen = {varied("Is water wet?", random.Random(seed)) for seed in range(1000)}
+    assert {"is water wet", "is waetr wet"} <= seen
+
+
 def test_code_keeps_its_letters():
     code = "Fix it:\n\nprint(Total)"
     assert all("print(Total)" in varied(code, random.Random(seed)) for seed in range(300))
