@@ -21,7 +21,7 @@ from mezzotint.decode.propose import Propose, first_largest, probable
 from mezzotint.decode.reader import Guidance, Reader
 from mezzotint.decode.select import rank
 from mezzotint.decode.shapers import Ban, tempered
-from mezzotint.errors import ConfigError
+from mezzotint.errors import CanvasError, ConfigError
 
 
 @config
@@ -57,12 +57,14 @@ class Daedal:
 
         Raises:
             ConfigError: a network that writes in blocks, whose answers may have any length anyway, or without end ids.
-            CanvasError: no prompt, or a length that is not positive.
+            CanvasError: no prompt, one with a hole, or a length that is not positive.
         """
         if model.block is not None:
             raise ConfigError("a network of blocks writes until it ends: it needs no canvas that grows")
         if not model.stop:
             raise ConfigError("cannot tell how long an answer should be: the model names no end token")
+        if any(None in prompt for prompt in prompts):
+            raise CanvasError("cannot grow an answer and fill holes before it: use a preset whose canvas has one width")
         return Growth(self, model, prompts, length, seeds)
 
 

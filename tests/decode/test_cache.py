@@ -46,7 +46,7 @@ def logits(model, policy, plan):
 
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("policy", EXACT, ids=repr)
-def test_a_cache_that_is_renewed_every_step_is_none(policy, shifted):
+def test_11_13_a_cache_that_is_renewed_every_step_is_none(policy, shifted):
     made, _ = logits(model(shifted=shifted), policy, Blocks(5))
     for plain, cached, open in made:
         torch.testing.assert_close(cached[open], plain[open], atol=1e-4, rtol=1e-4)
@@ -65,14 +65,14 @@ def test_the_first_step_of_a_window_is_exact_and_later_ones_are_not(policy, shif
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("size", [4, 2])
 @pytest.mark.parametrize("fused", [False, True])
-def test_finished_blocks_of_a_block_causal_network_are_exact(fused, size, shifted):
+def test_6_finished_blocks_of_a_block_causal_network_are_exact(fused, size, shifted):
     made, reader = logits(model(block=4, shifted=shifted), Settled(4, fused), Blocks(size, place=multiples))
     for plain, cached, open in made:
         torch.testing.assert_close(cached[open], plain[open], atol=1e-4, rtol=1e-4)
     assert max(reader.passes[-8:]) <= 8 + shifted
 
 
-def test_reading_blocks_at_once_or_one_by_one_leaves_the_same_keys():
+def test_7_reading_blocks_at_once_or_one_by_one_leaves_the_same_keys():
     net = model(block=4)
     canvas, valid = lay_out(net, [[*range(1, 9)] * 2], 8)
     stores = []

@@ -8,7 +8,7 @@ from mezzotint.decode.choices import Threshold
 from mezzotint.decode.daedal import Daedal, ending
 from mezzotint.decode.generate import Model, generate
 from mezzotint.decode.presets import Preset, decoding
-from mezzotint.errors import ConfigError
+from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10], [11]]
@@ -143,3 +143,5 @@ def test_models_it_cannot_help_are_refused():
         Daedal().begin(model(block=4), [[1]], 8)
     with pytest.raises(ConfigError, match="no end token"):
         Daedal().begin(model(stop=()), [[1]], 8)
+    with pytest.raises(CanvasError, match="holes before it"):
+        Daedal().begin(model(), [[1, None, 2]], 8)

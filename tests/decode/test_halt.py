@@ -46,7 +46,7 @@ def test_an_end_that_was_given_ends_nothing():
     assert not confirmed(canvas, (STOP,)).any()
 
 
-def test_a_row_stops_only_at_a_confirmed_end():
+def test_19_a_row_stops_only_at_a_confirmed_end():
     order = [0, 1, 2, 9, 4, 5, 8, 3, 2, 1]
     path = ran([[1, *[None] * 9]], order, Until(Blocks(9), (STOP,)), surest)
     # the ends at 3 and 6 are written first, and count when 1 and 2 are there
@@ -85,7 +85,7 @@ def test_an_end_in_the_given_part_of_a_block_is_no_end():
 
 
 @pytest.mark.parametrize("length", [5, 9, 16])
-def test_stopping_early_is_cutting_off_for_block_causal_networks(length):
+def test_19_stopping_early_is_cutting_off_for_block_causal_networks(length):
     for seed in range(6):
         net = model(block=4, seed=seed)
         net.network.head.weight[STOP] *= 2
@@ -99,7 +99,7 @@ def test_stopping_early_is_cutting_off_for_block_causal_networks(length):
             assert got == (full[: full.index(STOP)] if STOP in full else full)
 
 
-def test_a_mask_in_a_prompt_is_a_token_like_others():
+def test_20_a_mask_in_a_prompt_is_a_token_like_others():
     net = model()
     prompt = [1, MASK, 2, MASK]
     made = generate(net, [prompt, [3]], 6, Decoding(Unmask(likeliest, Above(0.4)), Blocks(3), guidance=1.0))

@@ -15,7 +15,7 @@ PROCESS = Absorbing(12, 11, Linear())
 
 
 @given(st.integers(0, 64), st.integers(1, 64))
-def test_a_linear_schedule_shares_everything_out_evenly_and_early(total, steps):
+def test_1_a_linear_schedule_shares_everything_out_evenly_and_early(total, steps):
     shares = [int(linear(torch.tensor([total]), torch.tensor([total]), k, steps)) for k in range(steps)]
     assert sum(shares) == total
     assert max(shares) - min(shares) <= 1

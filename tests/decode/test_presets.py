@@ -85,7 +85,7 @@ APART = ("none", "prefix", "dual", "exact", "thinned")
 
 
 @pytest.mark.parametrize("name", [n for n in PRESETS if PRESETS[n].cache.kind in APART])
-def test_a_row_does_not_depend_on_its_neighbours(name):
+def test_22_a_row_does_not_depend_on_its_neighbours(name):
     settings = {"temperature": 1.0, "halt": True}
     together = written(name, 11, seeds=[4, 9], **settings).texts
     alone = [

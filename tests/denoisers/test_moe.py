@@ -31,7 +31,7 @@ def grouped(rule, scores, bias):
 
 
 @pytest.mark.parametrize(("groups", "kept"), [(4, 2), (8, 4), (1, 1)])
-def test_experts_compete_only_in_the_best_groups(groups, kept):
+def test_27_experts_compete_only_in_the_best_groups(groups, kept):
     rule = Grouped(chosen=3, groups=groups, kept=kept, scale=2.5)
     scores, bias = drawn(ROWS, COUNT), drawn(COUNT, seed=1)
     index, weight = rule(scores, bias)
@@ -41,7 +41,7 @@ def test_experts_compete_only_in_the_best_groups(groups, kept):
     torch.testing.assert_close(weight.sum(-1), torch.full((ROWS,), 2.5))
 
 
-def test_a_bias_changes_what_llada2_chooses_and_not_its_weights():
+def test_27_a_bias_changes_what_llada2_chooses_and_not_its_weights():
     rule, scores = Grouped(chosen=COUNT, groups=1, kept=1, scale=1.0), drawn(ROWS, COUNT)
     plain, biased = rule(scores, None), rule(scores, drawn(COUNT, seed=2))
     same = [weight.gather(-1, index.argsort(-1)) for index, weight in (plain, biased)]
@@ -50,7 +50,7 @@ def test_a_bias_changes_what_llada2_chooses_and_not_its_weights():
     assert not torch.equal(few(scores, None)[0], few(scores, 9 * drawn(COUNT, seed=2))[0])
 
 
-def test_a_bias_stays_in_the_weights_of_llada_moe():
+def test_27_a_bias_stays_in_the_weights_of_llada_moe():
     scores, bias = drawn(ROWS, COUNT), drawn(COUNT, seed=3)
     index, weight = Softmax(3, renormalised=False)(scores, bias)
     torch.testing.assert_close(weight, (scores.softmax(-1) + bias).gather(-1, index))
@@ -81,7 +81,7 @@ def test_experts_equal_a_loop_over_columns(shared):
         torch.testing.assert_close(got[row, column], want, rtol=1e-4, atol=1e-5)
 
 
-def test_components_beyond_the_turned_ones_know_no_position():
+def test_28_components_beyond_the_turned_ones_know_no_position():
     x = drawn(1, 2, 6, 16)
     turned = rotated(x, rope(torch.arange(6), 8, 100.0, torch.float32))
     assert torch.equal(turned[..., 8:], x[..., 8:])

@@ -47,7 +47,7 @@ def a_matrix(path):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_number_is_used_and_the_family_is_told(name):
+def test_30_every_number_is_used_and_the_family_is_told(name):
     model = opened(GOLDEN / name)
     assert model.family == MODELS[name]
     stored = open_folder(GOLDEN / name, name)
@@ -150,7 +150,7 @@ def test_code_and_pickles_are_refused(folder):
         ({"model_type": "qwen3"}, "ar"),
     ],
 )
-def test_families_are_told_by_more_than_their_type(config, family):
+def test_30_families_are_told_by_more_than_their_type(config, family):
     assert family_of(config, "config.json") == family
     assert family in FAMILIES
 

@@ -62,7 +62,7 @@ def test_llada_fine_tuning_keeps_prompts_and_weighs_texts_alike():
 
 
 @pytest.mark.parametrize("p", [0.1, 0.8])
-def test_cart_weights_are_the_geometric_kernel(p):
+def test_25_cart_weights_are_the_geometric_kernel(p):
     masked = torch.rand(3, 9, generator=torch.Generator().manual_seed(2)) < 0.5
     found = Cart(p)(torch.ones(3, 1), masked)
     for row, i in itertools.product(range(3), range(9)):
@@ -109,7 +109,7 @@ def test_sdar_has_one_share_per_text_and_a_clean_past():
     torch.testing.assert_close(loss.total, (nats / t * masked).sum() / (ROWS * LENGTH))
 
 
-def test_fast_dllm_masks_every_column_but_the_first_once_and_counts_masked_ones():
+def test_9_fast_dllm_masks_every_column_but_the_first_once_and_counts_masked_ones():
     loss, masked, t, nats, inputs = trained(FastDLLM(block=4))
     first, second = masked.chunk(2)
     assert not (first & second).any()
@@ -153,7 +153,7 @@ def small(pattern, lookback):
 
 
 @torch.no_grad()
-def test_the_two_streams_of_training_equal_decoding_block_by_block():
+def test_8_the_two_streams_of_training_equal_decoding_block_by_block():
     """Logits of a noisy block in one pass over [x_t, x_0] are those of that block behind its clean past."""
     network, block = small(BlockCausal(4), 0), 4
     family, read = SDAR(block=block).build(VOCAB, MASK), []
@@ -173,7 +173,7 @@ def test_the_two_streams_of_training_equal_decoding_block_by_block():
 
 
 @torch.no_grad()
-def test_a_shifted_network_predicts_a_column_from_the_one_before():
+def test_10_a_shifted_network_predicts_a_column_from_the_one_before():
     network = small(Full(), 1)
     family, losses = Dream(near=None).build(VOCAB, MASK), []
 
@@ -189,7 +189,7 @@ def test_a_shifted_network_predicts_a_column_from_the_one_before():
 
 
 @torch.no_grad()
-def test_prefilling_at_once_and_block_by_block_keeps_the_same_keys():
+def test_7_prefilling_at_once_and_block_by_block_keeps_the_same_keys():
     network = small(BlockCausal(4), 0)
     at_once, parts = network.memory(ROWS, LENGTH), network.memory(ROWS, LENGTH)
     network(TOKENS, cache=at_once)

@@ -110,7 +110,7 @@ def test_masks_are_uniform_among_those_of_their_size_and_spare_the_prompt(target
         assert share == pytest.approx(chance, abs=4 * math.sqrt(chance / (3 * texts)))
 
 
-def test_the_mean_of_estimates_is_the_bound_and_sharing_out_numbers_lowers_their_spread():
+def test_24_the_mean_of_estimates_is_the_bound_and_sharing_out_numbers_lowers_their_spread():
     texts, target, draws = 4000, torch.tensor([False, True, True, True]), 3
     batch, wanted = (
         batch_of(TEXTS[40:41].expand(texts, -1), target),

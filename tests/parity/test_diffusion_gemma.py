@@ -75,7 +75,7 @@ def test_what_the_checkpoint_says(golden):
 
 @pytest.mark.golden("diffusion_gemma_moe")
 @torch.no_grad()
-def test_logits_stay_within_their_cap(golden):
+def test_29_logits_stay_within_their_cap(golden):
     network = open_published(golden.folder).network
     wild = network.head(1e3 * torch.randn(4, network.config.width, generator=torch.Generator().manual_seed(0)))
     assert wild.abs().max() <= network.config.cap
