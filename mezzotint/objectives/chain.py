@@ -19,7 +19,9 @@ from mezzotint.processes.gaussian import Gaussian, divergence
 class Chain:
     """(raw Float[B, L, E], what it answers) -> terms in nats, Float[B, L], of a chain of `steps` times.
 
-    The expectation of their sum over the times k / steps and over the noise lies above -log p of the text.
+    The expectation of their sum over the times k / steps and over the noise lies above -log p of a text that is written
+    by these very steps, its tokens drawn from p(w | x_0).  Samplers that step towards an estimate of x_0, clamp it or
+    take the likeliest tokens, as the papers' do, write other probabilities.
     """
 
     process: Gaussian

@@ -26,9 +26,9 @@ from mezzotint.processes.gaussian import Distance, Gaussian, fresh, scaled
 from mezzotint.rng import Rng
 
 
-def process_of(source, spread=0.1, width=3):
+def process_of(source, spread=0.1, width=3, steps=500):
     table = scaled(fresh(source.real, width, seed=2).double())
-    return Gaussian(table, Table.of(cosine(500)), spread=spread, head=Distance(1 / (2 * spread**2)))
+    return Gaussian(table, Table.of(cosine(steps)), spread=spread, head=Distance(1 / (2 * spread**2)))
 
 
 @pytest.mark.parametrize("eta", [None, 1.0, 0.0], ids=["posterior", "stochastic", "implicit"])
@@ -158,6 +158,23 @@ def test_a_column_that_shows_its_token_estimates_itself():
     )
     x = Noised(tokens, z_0, z_t, hidden)
     assert torch.equal(*(Chain(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)))
+
+
+@torch.no_grad()
+def test_with_exact_means_and_many_steps_the_bound_is_minus_log_p_of_every_sequence():
+    """What a column's vector says of its token is worth half of mmse dSNR; added up, the whole of it is -log p."""
+    steps, rows = 1000, 20_000
+    process = process_of(PAIR, steps=steps)
+    order = torch.randperm(9 * rows, generator=torch.Generator().manual_seed(0))  # times must not go by sequence
+    tokens = PAIR.sequences.repeat_interleave(rows, 0)[order]
+    objective = Vectors(process, Chain(process, steps), Grid(whole, steps))
+    net = Exact(process, PAIR.sequences, PAIR.p)
+    nats = objective(net, Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), Rng(5)).per_token.sum(-1)
+    of = [nats[PAIR.index(tokens) == index] for index in range(9)]
+    gap = torch.stack([each.mean() for each in of]) + PAIR.p.log()
+    error = torch.stack([each.std() for each in of]) / rows**0.5
+    assert (gap.abs() < 4 * error).all()
+    assert abs(float((PAIR.p * gap).sum())) < 0.01 + 4 * float((PAIR.p * error).norm())
 
 
 def test_probabilities_of_the_tiny_model_sum_to_one():
