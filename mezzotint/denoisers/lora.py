@@ -2,6 +2,7 @@
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -86,14 +87,19 @@ def attach(decoder: Decoder, how: LoRA, mask_id: int) -> None:
 
 
 def merged(decoder: Decoder) -> Decoder:
-    """The same network without adapters, which shares no memory with it."""
+    """The same network without adapters, which shares no memory with it.
+
+    A head that was the embedding becomes a matrix of its own: training changes the mask's row where masks are read and
+    leaves it where they are predicted, so that the head stays frozen.
+    """
     plain = deepcopy(decoder)
     for layer in plain.layers:
         for name, module in list(layer.named_children()):
             if isinstance(module, LowRank):
                 setattr(layer, name, module.merged())
     if isinstance(plain.embed, TaughtRow):
-        plain.embed = plain.embed.merged()
         if plain.config.tied:
-            plain.head.weight = plain.embed.weight
+            plain.config = replace(plain.config, tied=False)
+            plain.head.weight = nn.Parameter(plain.embed.weight.clone(), requires_grad=False)
+        plain.embed = plain.embed.merged()
     return plain

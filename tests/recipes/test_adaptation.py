@@ -19,6 +19,7 @@ from mezzotint.checkpoints import open_checkpoint
 from mezzotint.cli.main import run as command
 from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
 from mezzotint.denoisers.decoder import EVERYTHING, causal
+from mezzotint.denoisers.export import Marks, write
 from mezzotint.denoisers.lora import LoRA, attach, merged
 from mezzotint.denoisers.patterns import BlockCausal, Full
 from mezzotint.denoisers.published import Aligned, InPlace, open_published
@@ -129,11 +130,12 @@ def test_the_run_writes_fills_holes_and_converts(start, tmp_path, capsys, name):
     assert capsys.readouterr().out.splitlines()[-1] == said.out.splitlines()[-1]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_run_that_stopped_goes_on_with_the_same_losses_to_the_last_bit(start, tmp_path, name):
-    start(name, "train.steps=9", *FLAT, folder="whole")
-    start(name, "train.steps=5", *FLAT, folder="halves")
-    start(name, "train.steps=9", *FLAT, folder="halves", resume=True)
+@pytest.mark.parametrize(("name", "lora"), [*((name, "null") for name in NAMES), ("smollm2-dream", '{"rank": 4}')])
+def test_a_run_that_stopped_goes_on_with_the_same_losses_to_the_last_bit(start, tmp_path, name, lora):
+    edits = (f"lora={lora}", *FLAT)
+    start(name, "train.steps=9", *edits, folder="whole")
+    start(name, "train.steps=5", *edits, folder="halves")
+    start(name, "train.steps=9", *edits, folder="halves", resume=True)
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
     again = open_published(tmp_path / "halves" / "export"), open_published(tmp_path / "whole" / "export")
     assert all(torch.equal(a, b) for a, b in zip(*(model.network.parameters() for model in again), strict=True))
@@ -241,11 +243,27 @@ def test_adapters_alone_are_trained_and_merge_into_the_same_network(base):
     assert not torch.allclose(hidden, plain[..., : hidden.shape[-1]])
     alone = merged(decoder)
     torch.testing.assert_close(alone(tokens, attend=EVERYTHING, head=False).hidden, hidden, rtol=1e-4, atol=1e-5)
-    assert {name for name, _ in alone.named_parameters()} == {
-        n for n, _ in with_mask(checkpoint, 261).named_parameters()
-    }
+    plainly = {name for name, _ in with_mask(checkpoint, 261).named_parameters()}
+    assert {name for name, _ in alone.named_parameters()} == plainly | {"head.weight"}
     with pytest.raises(ConfigError, match="cannot put an adapter on 'qkv'"):
         attach(alone, LoRA(on=("qkv",)), 261)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_merged_network_has_the_logits_that_were_trained_the_masks_own_included(tmp_path, tied):
+    tensors = weights() if tied else weights() | {"lm_head.weight": weights(1)["model.embed_tokens.weight"]}
+    checkpoint = open_checkpoint(write_folder(tmp_path / "tiny", tensors, tie_word_embeddings=tied))
+    decoder = with_mask(checkpoint, 261)
+    attach(decoder, LoRA(rank=4), 261)
+    with torch.no_grad():
+        for p in decoder.parameters():
+            if p.requires_grad:
+                p.normal_(0, 0.1)
+    write(merged(decoder), tmp_path / "out", Marks(causal=False, mask_id=261))
+    tokens = torch.tensor([[5, 261, 7, 261, 30]])
+    found = open_published(tmp_path / "out").network(tokens)
+    torch.testing.assert_close(found, decoder(tokens, attend=EVERYTHING).logits, rtol=1e-4, atol=1e-5)
+    assert "lm_head.weight" in load_file(tmp_path / "out" / "model.safetensors")
 
 
 def test_the_mask_is_a_named_token_or_a_row_that_no_token_has(base, tmp_path):
