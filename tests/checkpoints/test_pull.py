@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from programs import started
 
 from mezzotint.checkpoints import cache as cache_module
 from mezzotint.checkpoints import catalogue, list_models, open_checkpoint, pull, where
@@ -141,7 +142,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(wheel):
         "with cache.staging(cache.home(), 0) as folder:\n"
         "    (folder / 'big').write_bytes(bytes(1_000_000))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
     assert "CheckpointError: cannot write to the cache folder" in done.stderr
     assert list(where().glob(".staging*")) == []
 
@@ -166,12 +167,12 @@ def test_ctrl_c_leaves_nothing_and_takes_pip_with_it(cache, tmp_path):
         "connection = listener.accept()\n"
         "input()"
     )
-    with subprocess.Popen([sys.executable, "-c", server], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
+    with started([sys.executable, "-c", server], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as silent:
         assert silent.stdout is not None
         port = int(silent.stdout.readline())
         environment = os.environ | {"PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple", "PIP_CONFIG_FILE": os.devnull}
         command = [sys.executable, "-m", "mezzotint.cli.main", "models", "pull", NAME]
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as pulling:
+        with started(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as pulling:
             deadline = time.monotonic() + 60
             while not list(cache.glob(".staging-*/lock")) and time.monotonic() < deadline:
                 time.sleep(0.05)
@@ -183,7 +184,6 @@ def test_ctrl_c_leaves_nothing_and_takes_pip_with_it(cache, tmp_path):
             assert b"Traceback" not in complaint
             with pytest.raises(ProcessLookupError):  # the session is empty: pip is gone too
                 os.killpg(pulling.pid, 0)
-        silent.kill()
     assert list(cache.iterdir()) == []
 
 
@@ -195,7 +195,7 @@ def test_what_a_killed_pull_left_is_swept_by_the_next(wheel, cache):
         "    (folder / 'half').write_bytes(bytes(1000))\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    subprocess.run([sys.executable, "-c", script], check=False)
+    subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert leftovers(cache) != []
     path = pull(NAME, wheel=wheel)
     assert leftovers(cache) == [path]

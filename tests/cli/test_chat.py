@@ -5,11 +5,11 @@ import os
 import pty
 import re
 import signal
-import subprocess
 import sys
 import time
 
 import pytest
+from programs import arriving, started
 
 from mezzotint import api
 from mezzotint.cli.chat import Conversation
@@ -108,35 +108,31 @@ def test_a_message_may_begin_with_a_slash(tiny, capsys, monkeypatch):
 def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tiny):
     leader, follower = pty.openpty()
     arguments = [sys.executable, "-m", "mezzotint.cli.main", "chat", "--model", str(tiny), "--backend", "torch"]
-    process = subprocess.Popen(
-        [*arguments, "--threads", "1", "--max-new-tokens", "200", "--temperature", "1"],
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-        env=os.environ | {"TERM": "xterm-256color"},
-    )
-    os.close(follower)
+    arguments += ["--threads", "1", "--max-new-tokens", "200", "--temperature", "1"]
+    environment = os.environ | {"TERM": "xterm-256color"}
     seen = ""
 
     def wait_for(pattern: str) -> None:
         nonlocal seen
         deadline = time.monotonic() + 60
         while not re.search(pattern, seen, re.DOTALL):
-            assert time.monotonic() < deadline, seen
-            seen += os.read(leader, 65536).decode("utf-8", "replace")
+            seen += arriving(leader, deadline - time.monotonic()).decode("utf-8", "replace")
 
-    wait_for(r"/help lists the commands.*> ")
-    os.write(leader, b"hello\r")
-    wait_for(r"tokens/s")
-    process.send_signal(signal.SIGINT)
-    wait_for(r"stopped.*> ")
-    os.write(leader, b"/mode ar\r")
-    wait_for(r"from now on by ar.*> ")
-    process.send_signal(signal.SIGINT)
-    wait_for(r"Ctrl-D or /quit leaves.*> ")
-    os.write(leader, b"\x04")
-    assert process.wait(30) == 0
+    with started(
+        arguments, stdin=follower, stdout=follower, stderr=follower, start_new_session=True, env=environment
+    ) as process:
+        os.close(follower)
+        wait_for(r"/help lists the commands.*> ")
+        os.write(leader, b"hello\r")
+        wait_for(r"tokens/s")
+        process.send_signal(signal.SIGINT)
+        wait_for(r"stopped.*> ")
+        os.write(leader, b"/mode ar\r")
+        wait_for(r"from now on by ar.*> ")
+        process.send_signal(signal.SIGINT)
+        wait_for(r"Ctrl-D or /quit leaves.*> ")
+        os.write(leader, b"\x04")
+        assert process.wait(30) == 0
     assert seen.count("\x1b[?25l") >= 1
     assert seen.rfind("\x1b[?25h") > seen.rfind("\x1b[?25l")
     os.close(leader)

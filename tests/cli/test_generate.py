@@ -10,6 +10,7 @@ import termios
 import time
 
 import pytest
+from programs import arriving, started
 
 from mezzotint.cli.main import run
 
@@ -38,16 +39,16 @@ def in_terminal(arguments, width=40, height=12, **environment) -> str:
     termios.tcsetwinsize(follower, (height, width))
     names = {"TERM": "xterm-256color", "LANG": "C.UTF-8", **environment}
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
-    process = subprocess.Popen(arguments, stdin=follower, stdout=follower, stderr=subprocess.PIPE, env=kept | names)
-    os.close(follower)
-    written = b""
-    try:
-        while chunk := os.read(leader, 65536):
-            written += chunk
-    except OSError:
-        pass  # the terminal's way of saying that nobody writes to it any more
-    assert process.wait(60) == 0, process.stderr.read().decode()
-    process.stderr.close()
+    terminal = {"stdin": follower, "stdout": follower, "stderr": subprocess.PIPE, "env": kept | names}
+    with started(arguments, **terminal) as process:
+        os.close(follower)
+        written = b""
+        try:
+            while chunk := arriving(leader):
+                written += chunk
+        except OSError:
+            pass  # the terminal's way of saying that nobody writes to it any more
+        assert process.wait(60) == 0, process.stderr.read().decode()
     os.close(leader)
     return written.decode()
 
@@ -129,13 +130,11 @@ def test_a_terminal_gets_the_canvas_and_a_dumb_one_the_stream(tiny, capsys):
 
 def test_text_is_streamed_while_it_is_written_and_a_closed_pipe_ends_quietly(tiny):
     long = ["--max-new-tokens", "200", "--seed", "1", "--temperature", "1"]
-    process = subprocess.Popen(command(tiny, *long), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    first = process.stdout.read(1)
-    assert first
-    assert process.poll() is None
-    process.stdout.close()
-    begun = time.monotonic()
-    assert process.wait(60) == 141
-    assert process.stderr.read() == b""
-    assert time.monotonic() - begun < 30
-    process.stderr.close()
+    with started(command(tiny, *long), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert arriving(process.stdout.fileno())
+        assert process.poll() is None
+        process.stdout.close()
+        begun = time.monotonic()
+        assert process.wait(60) == 141
+        assert process.stderr.read() == b""
+        assert time.monotonic() - begun < 30

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from programs import started
 
 TEXT = "the cat sat on the mat. the dog sat on the log.\n"
 SMALL = ["-s", "network.width=16", "-s", "network.layers=1", "-s", "network.heads=2", "-s", "length=16"]
@@ -31,7 +32,9 @@ def text(tmp_path):
 
 def test_help_loads_nothing_heavy():
     script = "import sys; from mezzotint.cli.main import run; run(['--help']); print('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert shown.strip().endswith("False")
     assert all(verb in shown for verb in ("generate", "chat", "models", "train", "recipes", "bench"))
 
@@ -99,13 +102,13 @@ def test_what_cannot_begin_leaves_nothing_behind(text, tmp_path):
 def test_an_interrupt_saves_and_says_how_to_go_on(text, tmp_path):
     out = tmp_path / "run"
     endless = ["train", "mdlm-small", "-s", f"data={text}", *QUICK, "-s", "train.steps=1000000"]
-    process = subprocess.Popen(command(*endless, "--out", str(out)), stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    with started(command(*endless, "--out", str(out)), stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.5)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"go on with mezzotint train {out} --resume" in errors
     assert len(list((out / "checkpoints").glob("step-*"))) == 1

@@ -107,7 +107,9 @@ def test_every_setting_is_an_option_of_the_commands():
 @pytest.mark.parametrize("verb", ["generate", "chat"])
 def test_help_teaches_with_examples_and_loads_no_torch(verb):
     script = f"import sys; from mezzotint.cli.main import run; run(['{verb}', '--help']); print('torch' in sys.modules)"
-    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
     assert shown.strip().endswith("False")
     assert f"mezzotint {verb}" in shown
     assert all(word in shown for word in ("--temperature", "--rule", "--threads", "verify"))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+from programs import started
 
 from mezzotint.errors import CheckpointError, TrainingError
 from mezzotint.evaluate.scratch import Scratch
@@ -45,12 +46,12 @@ def test_a_killed_run_goes_on_with_the_same_losses_to_the_last_bit(text, tmp_pat
     flat = ("train.optim.shape=constant", "train.optim.shape.warmup=0")
     sets = [part for edit in (f"data={text}", *EDITS, "train.steps=2000", *flat) for part in ("--set", edit)]
     verb = [sys.executable, "-m", "mezzotint.cli.main", "train", "mdlm-small", "--out", str(tmp_path / "killed")]
-    child = subprocess.Popen([*verb, *sets], stderr=subprocess.DEVNULL, start_new_session=True)
-    until = time.monotonic() + 120
-    while len(checkpoint.saved(tmp_path / "killed" / "checkpoints")) < 2 and time.monotonic() < until:
-        time.sleep(0.02)
-    os.killpg(child.pid, signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    with started([*verb, *sets], stderr=subprocess.DEVNULL, start_new_session=True) as child:
+        until = time.monotonic() + 120
+        while len(checkpoint.saved(tmp_path / "killed" / "checkpoints")) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        os.killpg(child.pid, signal.SIGKILL)
+        assert child.wait(60) == -signal.SIGKILL
     at = int(checkpoint.saved(tmp_path / "killed" / "checkpoints")[-1].name[-8:])
     for folder, resume in ((tmp_path / "killed", True), (tmp_path / "whole", False)):
         train(text, folder, f"train.steps={at + 20}", *flat, resume=resume)
@@ -124,16 +125,13 @@ def test_who_is_stopped_is_told_how_to_go_on(verb, said, unsaid, text, tmp_path)
     corpus = ["--corpus", str(text), "--steps", "5000"] if verb[0] == "league" else ["--set", f"data={text}"]
     edits = [part for edit in EDITS if "train.steps" not in edit for part in ("--set", edit)]
     ends = ["--set", "train.steps=5000"] if verb[0] == "train" else []
-    child = subprocess.Popen(
-        [sys.executable, "-m", "mezzotint.cli.main", *verb, *corpus, *edits, *ends, "--out", str(out)],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    until = time.monotonic() + 120
-    while not list(out.rglob("metrics.jsonl")) and time.monotonic() < until:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGINT)
-    errors = child.communicate(timeout=120)[1]
+    command = [sys.executable, "-m", "mezzotint.cli.main", *verb, *corpus, *edits, *ends, "--out", str(out)]
+    with started(command, stderr=subprocess.PIPE, text=True) as child:
+        until = time.monotonic() + 120
+        while not list(out.rglob("metrics.jsonl")) and time.monotonic() < until:
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        errors = child.communicate(timeout=120)[1]
     assert child.returncode == 130
     assert said.format(out=out) in errors
     assert unsaid not in errors
