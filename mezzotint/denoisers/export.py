@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.keys import Names, joined, llama
+from mezzotint.denoisers.keys import llama
 from mezzotint.denoisers.moe import Softmax
 from mezzotint.denoisers.transformer import Transformer
 from mezzotint.errors import CheckpointError, ConfigError
@@ -52,12 +52,12 @@ def write(decoder: Decoder, folder: Path, marks: Marks, tokenizer: str = "") -> 
         CheckpointError: the folder is in use, or the disk refused.
     """
     kind = kind_of(decoder.config)
-    names = llama(())
-    names = Names(names.whole, names.layer, names.inside, joined)
-    tensors = {}
+    # experts one by one, as Qwen publishes them: transformers 4 knows no stacks, and 5 makes them itself
+    names, tensors = llama(()), {}
     for ours, p in decoder.named_parameters():
-        (piece,) = names(ours, tuple(p.shape))
-        tensors[piece.key] = p.detach().cpu().contiguous()
+        pieces = names(ours, tuple(p.shape))
+        parts = p.detach().cpu().contiguous().view(len(pieces), *pieces[0].shape)
+        tensors |= {piece.key: part for piece, part in zip(pieces, parts, strict=True)}
     document = _config(decoder, kind, marks)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
@@ -84,6 +85,8 @@ def test_published_models_convert_to_the_model_they_came_from(tmp_path, name, ki
     assert json.loads((tmp_path / "out" / "config.json").read_text())["model_type"] == kind
     tokens = torch.arange(3, 15)[None]
     ours = open_published(GOLDEN / name)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    assert ("model.layers.0.mlp.experts.1.gate_proj.weight" in stored) is (name == "sdar_moe")
     opened, got = theirs(tmp_path / "out", tokens)
     torch.testing.assert_close(got, ours.network(tokens), rtol=1e-4, atol=1e-4)
     if name != "wedlm":  # a causal layout has no field for a mask
