@@ -18,6 +18,7 @@ from mezzotint.errors import MezzotintError
 
 VERBS = {
     "generate": "mezzotint.cli.generate:generate",
+    "guide": "mezzotint.cli.guide:guide",
     "chat": "mezzotint.cli.chat:chat",
     "models": "mezzotint.cli.models:app",
     "convert": "mezzotint.cli.convert:convert",

@@ -13,13 +13,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mezzotint.batch import Batch
-from mezzotint.config import config, from_dict, to_dict, write_json
+from mezzotint.config import config, from_dict, override, to_dict, write_json
 from mezzotint.data.corpus import Vocabulary, vocabulary_of
 from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.loop import decode
+from mezzotint.decode.rule import Rule
 from mezzotint.denoisers.bert import Bert, BertConfig
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.errors import CheckpointError, MezzotintError, RequestError
+from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
 from mezzotint.families.forms import Form, Tokens
@@ -66,11 +67,12 @@ class Scratch:
         return form_of(self.family)
 
     @classmethod
-    def load(cls, folder: Path) -> "Scratch":
-        """What `save` wrote.
+    def load(cls, folder: Path, edits: Sequence[str] = ()) -> "Scratch":
+        """What `save` wrote; `edits` change settings of its family that only its sampler reads, such as "eta=0".
 
         Raises:
             CheckpointError: a file is missing, damaged, or of another shape.
+            ConfigError: edits that do not fit.
         """
         try:
             record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -83,7 +85,25 @@ class Scratch:
             raise CheckpointError(
                 f"cannot read the model in {folder}, train or export it again: {problem or type(error).__name__}"
             ) from None
-        return cls(model.shape, model.vocabulary, model.network.eval(), model.family)
+        model.network.eval()
+        return model.edited(edits) if edits else model
+
+    def edited(self, edits: Sequence[str]) -> "Scratch":
+        """The same weights under other settings of the family, such as "eta=0", which may not change what it learns.
+
+        Raises:
+            ConfigError: edits that do not fit, or that ask for another network.
+        """
+        shape = override(self.shape, [f"family.{edit}" for edit in edits])
+        model = self.fresh(shape, self.vocabulary)
+        try:
+            model.network.load_state_dict(self.network.state_dict())
+        except RuntimeError:
+            raise ConfigError(
+                f"{', '.join(edits)} would need other weights: only samplers' settings can change"
+            ) from None
+        model.network.eval()
+        return model
 
     def save(self, folder: Path, weights: nn.Module | None = None) -> None:
         """Write weights, those of `weights` where they are kept apart, and all that is needed to load them.
@@ -103,10 +123,11 @@ class Scratch:
             raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
 
     @torch.no_grad()
-    def decode(self, canvas: Canvas, steps: int) -> Iterator[Canvas]:
-        """The canvas after each step of the family's own sampler; `steps` are shared out where there are blocks."""
+    def decode(self, canvas: Canvas, steps: int, rule: Rule | None = None) -> Iterator[Canvas]:
+        """The canvas after each step of a rule, the family's own if not given; blocks share `steps` out."""
         # a generator: a function that returned one would leave the gradients on while it is walked through
-        yield from decode(canvas, self.form.reader(self.network), self.family.rule, self.form.plan(canvas, steps))
+        how = rule or self.family.rule
+        yield from decode(canvas, self.form.reader(self.network), how, self.form.plan(canvas, steps))
 
     def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:
         """A canvas of nothing but noise."""

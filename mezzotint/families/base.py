@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.grid import Update
+from mezzotint.decode.guide import Chances
 from mezzotint.decode.rule import Rule
+from mezzotint.decode.steer import Moments
 from mezzotint.families.forms import Form
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
@@ -36,6 +38,10 @@ class Family:
     """1 where the network says at a column what it thinks of the next one, as causal networks do."""
     form: Form | None = None
     """How texts lie on a canvas, for models from scratch; None: one column per token, all read in every step."""
+    chances: Chances | None = None
+    """(raw, x_t, t, s) -> Float[B, W, V], what `update` draws from, where guidance may change it."""
+    moments: Moments | None = None
+    """(raw, z_t, t, s) -> mean and deviation of what `update` draws, where it is normal and may be steered."""
 
 
 def log_p(raw: Tensor, never: int | None = None) -> Tensor:

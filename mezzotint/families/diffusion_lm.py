@@ -59,7 +59,15 @@ def diffusion_lm(process: Gaussian, steps: int, back: Back | None = None) -> Fam
     """Diffusion-LM on embeddings of any origin, trained at `steps` times."""
     update, grid, losses = back or Back(process, clamp=1.0), Grid(whole, steps), Losses(process, steps)
     loss, bound = Vectors(process, losses, grid), Vectors(process, Chain(process, steps), grid)
-    return Family(process, loss, LatentGrid(update, process.round), update, bound, form=Latent(process, steps))
+    return Family(
+        process,
+        loss,
+        LatentGrid(update, process.round),
+        update,
+        bound,
+        form=Latent(process, steps),
+        moments=update.moments,
+    )
 
 
 def first(schedule: Table) -> float:

@@ -11,6 +11,7 @@ Checked   tests/parity/test_mdlm.py: with exact conditionals the bound is -log p
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -82,7 +83,8 @@ def mdlm(
         return draw(step(process, raw, x_t, t, s), rng)
 
     reference = Denoising(process, token_loss, times, layout)
-    return Family(process, Masked(reference, mask_id, weigh), rule, update)
+    masked = Masked(reference, mask_id, weigh)
+    return Family(process, masked, rule, update, chances=partial(step, process))
 
 
 def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:

@@ -12,6 +12,7 @@ Checked   tests/parity/test_udlm_guidance.py (recorded), tests/oracles/test_unif
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import torch
@@ -62,7 +63,7 @@ def udlm(process: Uniform, steps: int | None = None) -> Family:
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         return draw(step(process, raw, x_t, t, s), rng)
 
-    return Family(process, objective, Grid(update), update)
+    return Family(process, objective, Grid(update), update, chances=partial(step, process))
 
 
 def continuous(process: Uniform) -> TokenLoss:

@@ -134,10 +134,14 @@ class Labels:
         """The loss of a classifier: Inputs, t -> Float[B, classes] or Float[B, L, classes]."""
         with torch.no_grad():
             noised = noise(self.process, batch, self.times(batch, rng), rng)
-        logits = denoiser(self.layout.arrange(noised.z_t, batch.tokens), noised.t)
-        nats = -logits.log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
-        counted = batch.target if batch.labels.dim() == 2 else torch.ones_like(batch.labels, dtype=torch.bool)
-        loss = weighed({"cross_entropy": nats}, counted)
-        hit = (logits.argmax(-1) == batch.labels) & counted
-        loss.metrics["accuracy"] = hit.sum() / counted.sum().clamp_min(1)
-        return loss
+        return labelled(denoiser(self.layout.arrange(noised.z_t, batch.tokens), noised.t), batch)
+
+
+def labelled(logits: Tensor, batch: Labelled) -> Loss:
+    """The cross-entropy of labels, and how often the likeliest one is right; see `Labels` for what counts."""
+    nats = -logits.log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
+    counted = batch.target if batch.labels.dim() == 2 else torch.ones_like(batch.labels, dtype=torch.bool)
+    loss = weighed({"cross_entropy": nats}, counted)
+    hit = (logits.argmax(-1) == batch.labels) & counted
+    loss.metrics["accuracy"] = hit.sum() / counted.sum().clamp_min(1)
+    return loss

@@ -64,6 +64,7 @@ RECIPES = {
     "sed-small": Entry("small:sed", "Gaussian noise on fixed embeddings, self-conditioned"),
     "edit-flow-small": Entry("small:edit_flow", "texts of any length, by insertions"),
     "flexmdm-small": Entry("small:flexmdm", "masked diffusion that inserts its masks: texts of any length"),
+    "judge-small": Entry("judges:judge", "a classifier of a run's noisy texts, for mezzotint guide"),
     "ar-small": Entry("small:ar", "the autoregressive baseline of all of these"),
 }
 

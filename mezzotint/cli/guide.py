@@ -1,0 +1,81 @@
+"""`mezzotint guide`: texts of a run, steered by judges, by its own conditions, or by agreement."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Wants = Annotated[
+    list[str] | None,
+    typer.Option("--want", "-w", metavar="JUDGE=VALUE", help="A judge (a run of judge-small) and what it is to see."),
+]
+Edits = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="NAME=VALUE", help="A setting of the family's sampler: eta=0, clamp=0.5."),
+]
+
+
+def guide(
+    model: Annotated[str, typer.Argument(help="A run of mezzotint train.")],
+    prompt: Annotated[str, typer.Argument(help="Text to go on from, holes as underscores.")] = "",
+    want: Wants = None,
+    strength: Annotated[float, typer.Option(help="How strongly judges are heard.")] = 1.0,
+    exact: Annotated[bool, typer.Option("--exact", help="Ask about every token, not along slopes; slow.")] = False,
+    scale: Annotated[float | None, typer.Option(help="Guidance without a classifier, for sed: 1 is none.")] = None,
+    edits: Edits = None,
+    samples: Annotated[int, typer.Option(help="Texts to write.")] = 1,
+    agree: Annotated[bool, typer.Option("--agree", help="Only the text that agrees most with the others.")] = False,
+    steps: Annotated[int, typer.Option(help="Denoising steps.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of the first text.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the texts as JSON.")] = False,
+) -> None:
+    """Write texts of a run with guidance.
+
+    Examples:
+
+      mezzotint train judge-small --set model=runs/udlm-small --set data=my.txt --out runs/length
+
+      mezzotint guide runs/udlm-small "the " --want runs/length=4
+
+      mezzotint guide runs/diffusion-lm-small --want runs/kinds=cvcscvc --set eta=1
+
+      mezzotint guide runs/sed-small "the ____ on" --scale 2 --samples 8 --agree
+
+    A judge of length takes a number of words; one of kinds a letter per token: v vowel, c other letter, s space,
+    d digit, m mark, ? any.
+    """
+    from mezzotint.cli.runs import folder_of
+    from mezzotint.cli.scratch import MOST_STEPS
+    from mezzotint.errors import ConfigError, RequestError
+
+    if samples < 1 or not 1 <= steps <= MOST_STEPS:
+        raise RequestError(f"cannot write {samples} texts in {steps} steps: ask for 1 or more, in 1 to {MOST_STEPS}")
+    if seed < 0 or not all(0 <= x < float("inf") for x in (strength, scale or 0.0)):
+        raise RequestError("--seed, --strength and --scale are numbers from 0 up")
+    if agree and samples < 3:
+        raise RequestError(f"{samples} texts cannot outvote each other: give --samples 3 or more with --agree")
+    folder = folder_of(model)
+    if folder is None:
+        raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
+    from mezzotint.evaluate.guided import Guidance, agreed, scaled
+    from mezzotint.evaluate.guided import samples as written
+    from mezzotint.evaluate.judge import Judge
+    from mezzotint.evaluate.scratch import Scratch
+
+    asked = Scratch.load(folder, edits or [])
+    if scale is not None:
+        scaled(asked, scale)
+    wishes = []
+    for wish in want or []:
+        name, equals, value = wish.partition("=")
+        if not equals:
+            raise ConfigError(f"cannot read the wish {wish!r}: write it as JUDGE=VALUE, such as runs/length=4")
+        at = Path(name) / "export"
+        wishes.append((Judge.load(at if at.is_dir() else Path(name), folder), value))
+    how = Guidance(strength=strength, exact=exact)
+    found = written(asked, asked.prompt(prompt, None), steps, range(seed, seed + samples), wishes, how)
+    if agree:
+        found = [found[agreed(asked, found)]]
+    texts = [asked.texts(canvas)[0] for canvas in found]
+    typer.echo(json.dumps({"texts": texts}, ensure_ascii=False) if as_json else "\n".join(texts))
