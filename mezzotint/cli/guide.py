@@ -67,10 +67,7 @@ def guide(
     if scale is not None:
         scaled(asked, scale)
     wishes = []
-    for wish in want or []:
-        name, equals, value = wish.partition("=")
-        if not equals:
-            raise ConfigError(f"cannot read the wish {wish!r}: write it as JUDGE=VALUE, such as runs/length=4")
+    for name, value in map(_wish, want or []):
         at = Path(name) / "export"
         wishes.append((Judge.load(at if at.is_dir() else Path(name), folder), value))
     how = Guidance(strength=strength, exact=exact)
@@ -79,3 +76,12 @@ def guide(
         found = [found[agreed(asked, found)]]
     texts = [asked.texts(canvas)[0] for canvas in found]
     typer.echo(json.dumps({"texts": texts}, ensure_ascii=False) if as_json else "\n".join(texts))
+
+
+def _wish(said: str) -> tuple[str, str]:
+    from mezzotint.errors import ConfigError
+
+    name, equals, value = said.partition("=")
+    if not equals:
+        raise ConfigError(f"cannot read the wish {said!r}: write it as JUDGE=VALUE, such as runs/length=4")
+    return name, value

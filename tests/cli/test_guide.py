@@ -1,4 +1,4 @@
-"""Texts of a run that judges steer, by the command line: judges are taught, heard, and refused where they do not fit."""
+"""Texts of a run that judges steer, by the command line: judges are taught, heard, and refused."""
 
 import json
 import shutil

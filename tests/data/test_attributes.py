@@ -27,7 +27,8 @@ def test_edges_are_thirds_of_the_text():
     few, many = Length().fitted(ids, 12, LETTERS).edges
     counts = np.array([len(LETTERS.decode(ids[at : at + 12].tolist()).split()) for at in range(len(ids) - 12)])
     assert 1 < few < many < 7
-    assert 0.1 < (counts < few).mean() < 0.5 and 0.1 < (counts >= many).mean() < 0.5
+    assert 0.1 < (counts < few).mean() < 0.5
+    assert 0.1 < (counts >= many).mean() < 0.5
     assert Length(edges=(3,)).fitted(ids, 12, LETTERS) == Length(edges=(3,))
 
 
