@@ -34,6 +34,10 @@ class Kept(Memory, Protocol):
         """Forget what was read after the first `length` columns."""
         ...
 
+    def gather(self, columns: Tensor) -> None:
+        """Keep the columns Long[B, n] of each row, in this order."""
+        ...
+
 
 @dataclass(slots=True)
 class Store:

@@ -1,8 +1,8 @@
 """Causal reading of several texts at once, drafts behind them of which more stand in one text than in another.
 
 Rows share the columns of one memory.  After a pass as many of its columns stay as drafts stand in the luckiest text;
-in the others some of these hold what does not stand, and are seen by nobody.  When they have filled the memory, the
-texts are read anew.
+in the others some of these hold what does not stand, and are seen by nobody.  When they have filled the memory, what
+stands moves together: a column's keys know its place in the text, so where it is kept means nothing.
 """
 
 from collections.abc import Sequence
@@ -49,11 +49,11 @@ class Reading:
         """
         if self.memory is None:
             self.memory = self.network.memory(len(texts), self.most)
-            self._forget(len(texts))
+            self.seen, self.read = torch.zeros(len(texts), 0, dtype=torch.bool, device=self.device), [0] * len(texts)
         drafts = [row if alive else [] for row, alive in zip(drafts, live, strict=True)]
         ahead = max(map(len, drafts))
         if self.memory.length + self._unread(texts, live) + self._behind(ahead) > self.most:
-            self._forget(len(texts))
+            self._close_up(live)
         before, unread = self.memory.length, self._unread(texts, live)
         while self._behind(ahead) > self.most - before - unread:
             ahead -= 1
@@ -81,10 +81,15 @@ class Reading:
             len(text) + n if alive else old for text, n, alive, old in zip(texts, stand, live, self.read, strict=True)
         ]
 
-    def _forget(self, rows: int) -> None:
+    def _close_up(self, live: Sequence[bool]) -> None:
+        """Leave no column in the memory that nobody sees; texts that do not go on are forgotten."""
         assert self.memory is not None
-        self.memory.truncate(0)
-        self.seen, self.read = torch.zeros(rows, 0, dtype=torch.bool, device=self.device), [0] * rows
+        seen = self.seen & torch.tensor(live, device=self.device)[:, None]
+        count = seen.sum(-1)
+        most = int(count.max())
+        self.memory.gather((~seen).long().argsort(dim=-1, stable=True)[:, :most])
+        self.seen = torch.arange(most, device=self.device) < count[:, None]
+        self.read = [done if alive else 0 for done, alive in zip(self.read, live, strict=True)]
 
     def _unread(self, texts: Texts, live: Sequence[bool]) -> int:
         """Columns for what is not read of the texts that go on."""

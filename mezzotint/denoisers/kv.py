@@ -44,6 +44,14 @@ class _Store(Generic[Cells]):
             raise ValueError(f"cannot keep {length} of {self.length} columns")
         self.length = length
 
+    def gather(self, columns: Tensor) -> None:
+        """Keep the columns Long[B, n] of each row, in this order."""
+        count = columns.shape[1]
+        for cells in (*self.keys, *self.values):
+            at = columns[:, None, :, None].expand(-1, cells.shape[1], -1, cells.shape[3])
+            cells[:, :, :count] = cells.gather(2, at)
+        self.length = count
+
 
 class KVCache(_Store[Tensor]):
     """The store of a network whose layers are alike; of a tree of drafts, `keep` retains the branch that was right."""

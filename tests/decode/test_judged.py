@@ -8,7 +8,7 @@ from tiny_reader import MASK, STOP, VOCAB, Told, model
 
 from mezzotint.decode.generate import Model
 from mezzotint.decode.judged import Choose, Introspective, Judged
-from mezzotint.decode.reading import behind_sets
+from mezzotint.decode.reading import Reading, behind_sets
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs, causal_behind
 
@@ -91,15 +91,20 @@ def test_texts_share_passes_and_say_what_each_says_alone(kind, temperature, seed
     assert not together.canvas.open.any() or stop
 
 
-def test_a_memory_that_is_full_of_drafts_that_did_not_stand_is_read_anew():
-    net = replace(causal_net(7), stop=())
-    how = Introspective(stride=3)
-    reads = run(how, net, 24, BATCH).reads
-    # a text's token, two drafts and three sets of two masks; more only where texts are read from their beginning
+@pytest.mark.parametrize("stop", [(), (STOP,)], ids=["endless", "ending"])
+def test_no_token_is_read_twice_although_the_memory_fills_with_drafts_that_did_not_stand(stop, monkeypatch):
+    closed = []
+    plain = Reading._close_up
+    monkeypatch.setattr(Reading, "_close_up", lambda self, live: (closed.append(live), plain(self, live)))
+    net, how = replace(causal_net(7), stop=stop), Introspective(stride=3)
+    reads = run(how, net, 48, BATCH).reads
+    # first the prompts, then a text's token, two drafts and three sets of two masks
     assert reads[0] == 5 + 2
-    assert 9 < max(reads) < 5 + 24 + 2 + 3 * 2
-    assert reads.count(9) > len(reads) / 2
-    assert max(run(how, net, 24, BATCH[1:2]).reads) == 9
+    assert max(reads[1:]) == 9
+    assert len(closed) > 1
+    closed.clear()
+    run(how, net, 24, BATCH[1:2])
+    assert not closed
 
 
 def test_masks_see_the_drafts_before_their_set_and_nothing_of_other_sets():
