@@ -1,6 +1,7 @@
 """`mezzotint train` and `mezzotint recipes`."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +54,9 @@ def train(
 
     refuse_another(out, resume=resume)
     task = cfg.build()
-    # what cannot be built leaves no run behind, so the corrected command finds its folder free
-    open_run(out, cfg, name, resume=resume)
-    outcome = run(task, cfg.train, out, title=name, resume=resume)
+    # what cannot be built, or does not go on, leaves the folder as it was for the corrected command
+    opened = partial(open_run, out, cfg, name, resume=resume)
+    outcome = run(task, cfg.train, out, title=name, resume=resume, opened=opened)
     results = {k: v for k, v in outcome.evaluation.items() if not isinstance(v, str)}
     facts = {"run": str(out), "reason": outcome.reason, "steps": outcome.step, "seconds": round(outcome.seconds, 1)}
     if as_json:

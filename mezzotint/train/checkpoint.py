@@ -64,6 +64,7 @@ def save(
         if average is not None:
             save_file(average.weights, temporary / "average.safetensors")
         state = {**vars(progress), "average_updates": average.updates if average else 0}
+        state["optimizer"] = type(optimizer).__name__
         (temporary / "state.json").write_text(json.dumps(state), encoding="utf-8")
         for path in [*temporary.iterdir(), temporary]:
             _flush(path)
@@ -92,16 +93,24 @@ def load(
     """Put a checkpoint back, exactly as it was saved.
 
     Raises:
-        CheckpointError: it cannot be read, or belongs to another network.
+        CheckpointError: it cannot be read, or belongs to another network or optimiser.
     """
     try:
         weights = load_file(path / "weights.safetensors")
         moments = load_file(path / "optimizer.safetensors")
         averaged = load_file(path / "average.safetensors") if average is not None else {}
         state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, SafetensorError) as error:
+        progress = Progress(*(state[name] for name in ("step", "seconds", "tokens", "window")))
+        updates = state["average_updates"]
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"cannot read the checkpoint {path}: {error}") from None
+    progress.identity = state.get("identity", "")
     _check_fit(path, weights, parameters)
+    now, then = type(optimizer).__name__, state.get("optimizer")
+    if then not in (None, now):
+        raise CheckpointError(
+            f"cannot go on with {path} by {now}: it holds the moments of {then}; leave train.optim as it was"
+        )
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
@@ -112,8 +121,8 @@ def load(
                 optimizer.state[parameter] = state_of
     if average is not None:
         average.weights = {name: averaged[name].to(p.device) for name, p in parameters.items()}
-        average.updates = state["average_updates"]
-    return Progress(state["step"], state["seconds"], state["tokens"], state["window"], state.get("identity", ""))
+        average.updates = updates
+    return progress
 
 
 def load_weights(path: Path, network: nn.Module, *, average: bool = True) -> None:

@@ -6,6 +6,7 @@ the seed and the step's number, so a run that is stopped and resumed meets the s
 
 import math
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
@@ -38,11 +39,19 @@ class Outcome:
     """The signal that interrupted."""
 
 
-def run(task: Task, train: Train, folder: Path, *, title: str = "training", resume: bool = False) -> Outcome:
+def run(
+    task: Task,
+    train: Train,
+    folder: Path,
+    *,
+    title: str = "training",
+    resume: bool = False,
+    opened: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Train, evaluate, save and export as `train` says, with records in `folder`.
 
     With `resume`, go on from the newest checkpoint in `folder`, or begin where there is none.  SIGINT or SIGTERM ends
-    the step under way, saves and returns.
+    the step under way, saves and returns.  `opened` is called once the checkpoint is known to fit, before any writing.
 
     Raises:
         ConfigError: nothing to train, or no end given.
@@ -51,7 +60,7 @@ def run(task: Task, train: Train, folder: Path, *, title: str = "training", resu
     """
     with Display(title) as display, Interrupt() as interrupt:
         session = _Session(task, train, folder, display)
-        session.begin(resume)
+        session.begin(resume, opened)
         if train.eval_first and not session.progress.step:
             session.evaluate()
         while not session.done() and not interrupt.signal:
@@ -85,9 +94,8 @@ class _Session:
         self.evaluation: dict[str, float | str] = {}
         self.evaluated_at = self.saved_at = -1
 
-    def begin(self, resume: bool) -> None:
+    def begin(self, resume: bool, opened: Callable[[], None]) -> None:
         """Load the newest checkpoint if asked to, and start the clock and the records."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         found = checkpoint.saved(self._checkpoints()) if resume else []
         if found:
             self.progress = checkpoint.load(found[-1], self.parameters, self.optimizer, self.average)
@@ -97,6 +105,8 @@ class _Session:
                     f"cannot go on with {found[-1]}: it was trained on another text, vocabulary or family; "
                     "give back what it began with, or begin anew in another folder"
                 )
+        opened()
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.progress.identity = self.task.identity
         self.window = Window(self.progress.window)
         self.journal = Journal(self.folder / "metrics.jsonl", self.progress.step)
@@ -104,8 +114,8 @@ class _Session:
         self.before = self.progress.seconds
         self.first_step = self.progress.step
         count = sum(p.numel() for p in self.parameters.values())
-        begins = f"going on from step {self.progress.step}" if found else "starting"
-        self.display.say(f"{begins}: {count:,} trained parameters on {self.device}, records in {self.folder}")
+        how = f"going on from step {self.progress.step}" if found else "starting"
+        self.display.say(f"{how}: {count:,} trained parameters on {self.device}, records in {self.folder}")
         self.journal.write("event", self.progress.step, {"event": "resumed" if found else "started"})
 
     def done(self) -> bool:
@@ -130,9 +140,8 @@ class _Session:
         if self.average:
             self.average.update()
         seconds = time.monotonic() - began
-        means = {
-            name: total / max(count, 1.0) for name, total in local.sums.items() if name not in ("count", "seconds")
-        }
+        named = {name: total for name, total in local.sums.items() if name not in ("count", "seconds")}
+        means = {name: total / max(count, 1.0) for name, total in named.items()}
         self.window.add({**means, "grad_norm": norm}, count, seconds)
         self.progress.step, self.progress.tokens = step + 1, self.progress.tokens + int(count)
         self.progress.seconds = self._seconds()
@@ -156,8 +165,7 @@ class _Session:
         with torch.no_grad(), self._averaged():
             self.evaluation = self.task.evaluate(self.network)
         self.network.train()
-        numbers = {name: value for name, value in self.evaluation.items() if not isinstance(value, str)}
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        shown = "  ".join(f"{name} {what:.4g}" for name, what in self.evaluation.items() if not isinstance(what, str))
         self.display.say(f"step {self.progress.step}  evaluation  {shown}")
         for name, value in self.evaluation.items():
             if isinstance(value, str):

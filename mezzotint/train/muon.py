@@ -8,6 +8,7 @@ from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the quintic Newton-Schulz step; they trade exactness for speed: singular values end between about 0.7 and 1.2."""
+_LARGEST = torch.finfo(torch.float32).max
 
 
 class Muon(torch.optim.Optimizer):
@@ -33,7 +34,8 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """One update of every parameter that has a gradient."""
         for group in self.param_groups:
-            rate = group["lr"] * group["scale"]
+            # a float32 takes no larger factor; such a rate breaks the weights, and that is what the trainer reports
+            rate = min(group["lr"] * group["scale"], _LARGEST)
             update = self._orthogonal if group["orthogonal"] else self._adam
             for parameter in group["params"]:
                 gradient = parameter.grad

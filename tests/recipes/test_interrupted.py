@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 import pytest
 from programs import started
 
+from mezzotint.cli.main import run as command
 from mezzotint.errors import CheckpointError, TrainingError
 from mezzotint.evaluate.scratch import Scratch
 from mezzotint.recipes import load
@@ -81,6 +83,34 @@ def test_numbers_that_break_stop_the_run_before_the_good_weights_are_lost(text, 
         train(text, tmp_path, "train.optim.lr=1e30", "train.optim.weight_decay=0", resume=True)
     assert (good / "weights.safetensors").read_bytes() == before
     assert checkpoint.saved(tmp_path / "failed")
+
+
+@pytest.mark.parametrize("edit", ["family=udlm", "network.width=16", "train.optim=adamw"])
+def test_a_run_that_is_refused_is_left_as_it_was(text, tmp_path, edit, capsys):
+    sets = [part for each in (f"data={text}", *EDITS, "train.steps=5") for part in ("--set", each)]
+    out = tmp_path / "run"
+    assert command(["train", "mdlm-small", "--out", str(out), *sets]) == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert command(["train", str(out), "--resume", "--set", "train.steps=7", "--set", edit]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    for state in ("{", "{}"):
+        copy = tmp_path / f"broken{len(state)}"
+        shutil.copytree(out, copy)
+        (checkpoint.saved(copy / "checkpoints")[-1] / "state.json").write_text(state)
+        assert command(["train", str(copy), "--resume", "--set", "train.steps=7"]) == 2
+        assert "cannot read the checkpoint" in capsys.readouterr().err
+    assert command(["train", str(out), "--resume", "--set", "train.steps=7"]) == 0
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [("train.optim.lr=1e60", "train.optim.vectors=1e60"), ("train.optim=adamw", "train.optim.lr=1e60")],
+    ids=["muon", "adamw"],
+)
+def test_a_rate_that_no_float_holds_is_one_sentence_too(text, tmp_path, edits):
+    with pytest.raises(TrainingError, match=r"try a lower train\.optim\.lr"):
+        train(text, tmp_path, *edits)
 
 
 def test_a_full_disk_at_the_end_is_one_sentence_and_the_run_can_be_finished(text, tmp_path):
