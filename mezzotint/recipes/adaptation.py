@@ -35,13 +35,15 @@ from mezzotint.families.base import Family
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
 from mezzotint.families.fast_dllm import FastDLLM
+from mezzotint.families.llada import LLaDA
+from mezzotint.families.llada2 import LLaDA2
 from mezzotint.families.sdar import SDAR
 from mezzotint.rng import Rng
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
 
-Turned = Annotated[DiffuLLaMA | Dream | SDAR | FastDLLM, Field(discriminator="kind"), Named]
-"""What a causal model can be turned into."""
+Turned = Annotated[DiffuLLaMA | Dream | SDAR | FastDLLM | LLaDA | LLaDA2, Field(discriminator="kind"), Named]
+"""What a causal model can be turned into: every published family that is trained by itself."""
 
 
 @config

@@ -28,6 +28,8 @@ from mezzotint.evaluate.infilling import infilled, middle, scattered
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
 from mezzotint.families.fast_dllm import FastDLLM
+from mezzotint.families.llada import LLaDA
+from mezzotint.families.llada2 import LLaDA2
 from mezzotint.families.sdar import SDAR
 from mezzotint.recipes import load
 from mezzotint.recipes.adaptation import model_of
@@ -157,6 +159,19 @@ def test_a_qwen_becomes_one_too(start, base, tmp_path, lora):
     assert open_published(made).mask_id == 261
 
 
+@pytest.mark.parametrize("family", ["llada", "llada2"])
+@pytest.mark.parametrize("lora", ["null", '{"rank": 4}'])
+def test_a_recipe_takes_the_other_published_families_too(start, tmp_path, capsys, family, lora):
+    edits = ["family.block=8"] if family == "llada2" else []
+    start("smollm2-sdar", f"family={family}", *edits, f"lora={lora}", "train.steps=60", "train.optim.lr=1e-2")
+    before, after = records(tmp_path / "run", "eval")
+    assert after["50% missing"] > before["50% missing"]
+    opened = open_published(tmp_path / "run" / "export")
+    assert (opened.block, opened.shift, opened.mask_id) == (8 if edits else None, False, 261)
+    assert command(["generate", "the cat ___ on the mat", "--model", str(tmp_path / "run")]) == 0
+    assert capsys.readouterr().out.startswith("the cat")
+
+
 def test_another_family_does_not_go_on_with_a_run(start):
     start("smollm2-dream", "train.steps=2")
     with pytest.raises(CheckpointError, match="another text, vocabulary or family"):
@@ -203,7 +218,9 @@ class _Causal:
         return raw
 
 
-@pytest.mark.parametrize("config", [DiffuLLaMA(anneal=5), Dream(near=0.3), SDAR(block=4), FastDLLM(block=4)])
+@pytest.mark.parametrize(
+    "config", [DiffuLLaMA(anneal=5), Dream(near=0.3), SDAR(block=4), FastDLLM(block=4), LLaDA(), LLaDA2(block=4)]
+)
 @pytest.mark.parametrize("tied", [True, False])
 def test_logits_of_masked_columns_alone_give_the_same_loss_and_gradients(tmp_path, config, tied):
     tensors = weights() if tied else weights() | {"lm_head.weight": weights(1)["model.embed_tokens.weight"]}
