@@ -15,12 +15,10 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from mezzotint.checkpoints.encoder import MINILM, encoder
+from mezzotint.checkpoints.encoder import MINILM
 from mezzotint.config import config, to_dict
 from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.corpus import Corpus, find
-from mezzotint.data.subwords import Subwords
-from mezzotint.denoisers.bert import Bert, load_bert
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.scratch import Scratch, Shape, measure, objective_of
@@ -42,13 +40,11 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
+from mezzotint.recipes.start import STARTED, Start
 from mezzotint.schedules import Polynomial
 from mezzotint.train.loop import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
-
-ENCODED = ("diffusion_bert", "mdlm", "remdm")
-"""Families that ask a network of both sides and without a time for p(x_0 | x_t)."""
 
 
 @config
@@ -59,7 +55,7 @@ class Small:
     """A UTF-8 text file, read by characters, or a corpus that `mezzotint data build` made; required."""
     encoder: str = ""
     """Start from this published encoder instead of `network`: all-minilm-l6-v2, or a folder with its weights; a text
-    file is then read by its word pieces."""
+    file is then read by its word pieces.  sed takes only its embeddings, and keeps `network`."""
     length: int = Field(default=64, gt=1)
     """Tokens per training window, and of the longest text that the model writes."""
     rows: int = Field(default=8, gt=0)
@@ -80,10 +76,10 @@ class Small:
         if self.length % block:
             near = -(-self.length // block) * block
             raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
-        if self.encoder and self.family.kind not in ENCODED:
+        if self.encoder and self.family.kind not in STARTED:
             raise ConfigError(
                 f"cannot start {self.family.kind} from an encoder, which reads tokens of both sides and no time: "
-                f"leave encoder out, or take {', '.join(ENCODED)}"
+                f"leave encoder out, or take {', '.join(STARTED)}"
             )
 
     def build(self) -> Task:
@@ -99,11 +95,7 @@ class Small:
         corpus = find(self.data, self.length, start and start.vocabulary)
         torch.manual_seed(self.train.seed)
         shape = Shape(network=self.network, family=informed(self.family, corpus), length=self.length)
-        if start is None:
-            model = Scratch.fresh(shape, corpus.vocabulary)
-        else:
-            family = shape.family.build(corpus.vocabulary.vocab, corpus.vocabulary.mask_id)
-            model = Scratch(replace(shape, encoder=start.network.shape), corpus.vocabulary, start.network, family)
+        model = start.model(shape, corpus.vocabulary) if start else Scratch.fresh(shape, corpus.vocabulary)
         # the trainer moves the network, and its objective reads tables of the process
         model.family.process.to(pick_device(self.train.device))
         judge = _Judge(self, model, corpus)
@@ -120,28 +112,6 @@ def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
         return family
     counts = np.bincount(corpus.train.ids, minlength=corpus.vocabulary.vocab)
     return replace(family, counts=tuple(counts.tolist()))  # pyright: ignore[reportCallIssue]
-
-
-@dataclass(frozen=True)
-class Start:
-    """A published encoder and its word pieces."""
-
-    network: Bert
-    vocabulary: Subwords
-
-    @classmethod
-    def of(cls, name: str) -> "Start":
-        """The encoder that a package carries, by its name, or the one in a folder.
-
-        Raises:
-            ConfigError: neither.
-            CheckpointError: another architecture, or damaged files.
-            VocabularyError: no tokenizer beside the weights, or one without [MASK].
-        """
-        if name != MINILM.name and not Path(name).is_dir():
-            raise ConfigError(f"there is no encoder {name!r}: give {MINILM.name}, or a folder with its weights")
-        folder = encoder() if name == MINILM.name else Path(name)
-        return cls(load_bert(folder), Subwords.published(folder / "tokenizer.json"))
 
 
 @dataclass(frozen=True)

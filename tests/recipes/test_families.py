@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from mezzotint.cli.main import run as command
 from mezzotint.data.corpus import find
@@ -11,6 +12,7 @@ from mezzotint.data.subwords import Subwords
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.evaluate.scratch import Scratch
 from mezzotint.families import DiffusionBERT
+from mezzotint.processes.gaussian import scaled
 from mezzotint.recipes import load
 from mezzotint.recipes.small import informed
 from mezzotint.train.loop import run
@@ -104,6 +106,19 @@ def test_training_starts_from_an_encoder_and_its_pieces(encoder, text, tmp_path,
     (tmp_path / "run" / "run.json").write_text("{}")
     assert command(["generate", "the cat ___ the mat", "--model", str(tmp_path / "run"), "--steps", "4"]) == 0
     assert capsys.readouterr().out.startswith("the cat ")
+
+
+def test_sed_learns_on_the_embeddings_of_an_encoder(encoder, text, tmp_path):
+    given = load_file(encoder / "model.safetensors")["embeddings.word_embeddings.weight"]
+    trained("sed-small", text, tmp_path / "run", f"encoder={encoder}", "train.steps=30", "network.width=32")
+    model = Scratch.load(tmp_path / "run" / "export")
+    assert model.shape.family.width == given.shape[1]
+    assert model.vocabulary.mask_id == 3
+    # the vectors stay as they were, but for their length; the readout began as them and has learnt
+    process = model.family.process
+    torch.testing.assert_close(process.table, scaled(given))
+    assert not torch.equal(process.head.weight, process.table)
+    assert len(model.texts([*model.decode(model.blank(1), 4)][-1])) == 1
 
 
 def test_encoders_that_cannot_be_are_refused(encoder, text, tmp_path):
