@@ -10,12 +10,14 @@ from hypothesis import strategies as st
 from tiny_reader import MASK, VOCAB, model
 
 from mezzotint.decode.canvas import infill
+from mezzotint.decode.canvases import uniform_of
 from mezzotint.decode.generate import Decoding, generate, lay_out
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks, floored, linear, multiples
-from mezzotint.decode.propose import Draw, Shaken, entropy, likeliest
+from mezzotint.decode.propose import Draw, Shaken, entropy, likeliest, probable
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.refine import Refining
+from mezzotint.decode.renoise import Canvases, Renoise
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Above, AtMost, EntropyBound, Factor, Near, OnTime, Top, due, leftmost, surest
@@ -103,6 +105,20 @@ def test_2_a_threshold_that_nothing_passes_is_one_column_per_pass():
     ]
     assert torch.equal(runs[0].canvas.tokens, runs[1].canvas.tokens)
     assert runs[0].passes == runs[1].passes == 12
+
+
+def test_29_any_entropy_allowed_keeps_every_draw_and_what_is_written_is_the_first_choice():
+    raw = torch.randn(2, 6, VOCAB, generator=torch.Generator().manual_seed(4))
+    drawn = torch.randint(0, VOCAB, (2, 6), generator=torch.Generator().manual_seed(5))
+    rule = Renoise(uniform_of(VOCAB), EntropyBound(torch.inf), lambda logits, rng: (drawn, probable(logits, drawn)))
+    canvas = infill([[None] * 6] * 2, uniform_of(VOCAB))
+    plan = Canvases(6, steps=2)(canvas)
+    once = rule(raw, canvas, next(plan), Rng(0))
+    assert torch.equal(once.tokens, drawn)
+    assert once.open.all()
+    over = rule(raw, once, plan.send(once), Rng(1))
+    assert torch.equal(over.tokens, raw.argmax(-1))
+    assert not over.open.any()
 
 
 def test_leaps_without_anchors_are_the_selector_they_leap_from():
