@@ -76,7 +76,8 @@ def nelbo(process: Uniform) -> LevelLoss:
 
     def loss(raw: Tensor, x_0: Tensor, x_t: Tensor, a: Tensor, da: Tensor) -> Tensor:
         n, p0 = process.ids, log_p(raw, process.never).exp()
-        a, da = a.to(p0.dtype), da.to(p0.dtype)
+        # at the clean end 1 - alpha may be less than floats tell from 0, and is divided by
+        a, da = a.to(p0.dtype).clamp_max(1 - torch.finfo(p0.dtype).eps), da.to(p0.dtype)
         y = n * a[..., None] * p0 + (1 - a)[..., None]
         logs = y.log()
         if process.never is not None:

@@ -19,7 +19,7 @@ from mezzotint.objectives.times import BlockStrata, Stratified
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.resampled import Resampled
 from mezzotint.rng import Rng
-from mezzotint.schedules import Linear
+from mezzotint.schedules import Exponential, Linear, Sqrt
 
 VOCAB, MASK = 7, 6
 
@@ -202,3 +202,13 @@ def test_blocks_stay_at_their_places_when_text_is_given():
 def test_a_network_without_memory_sees_full_attention_as_before():
     x, net = tokens(2), network()
     torch.testing.assert_close(net(Full().arrange(x, x)), net.head(net.hidden(Full().arrange(x, x))))
+
+
+@pytest.mark.parametrize("schedule", [Linear(eps=0), Sqrt(s=0), Exponential(high=20.0)], ids=lambda s: s.kind)
+def test_the_bound_covers_all_times(schedule):
+    """A network that knows nothing costs log N a token; the loss, which begins at 1e-3, leaves up to 3 % of it out."""
+    family, x = BD3LM(schedule=schedule, block=4).build(VOCAB, MASK), everything(tokens(4000, 16))
+    bound = family.bound
+    t = bound.reference.times(x, Rng(0))
+    masked = 1 - schedule.alpha(t.double())
+    assert float((bound.weight(t) * masked).mean()) == pytest.approx(1, abs=1e-2)

@@ -23,7 +23,7 @@ from mezzotint.processes.duality import Gaussian, largest, normal, on_top, survi
 from mezzotint.processes.mixture import Mixture
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
-from mezzotint.schedules import Cosine, Linear
+from mezzotint.schedules import Cosine, Linear, Polynomial
 
 REAL = TOKEN.real
 PRIOR = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
@@ -139,6 +139,22 @@ def test_duo_is_udlm_on_random_predictions(never):
             first, second = (loss(process)(raw, x, x_t, t) for loss in LOSSES.values())
             torch.testing.assert_close(first, second, rtol=0, atol=1e-11)
             assert (first >= -1e-12).all()
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), Polynomial()], ids=lambda s: s.kind)
+def test_duo_stays_finite_at_the_clean_end_in_half_the_digits(schedule):
+    """Where a schedule starts flat, a float32 cannot tell survival from one."""
+    family = duo.Duo(schedule=schedule).build(4, 3)
+    t = torch.logspace(-7, 0, 200)[:, None]
+    x_0 = torch.zeros(200, 3, dtype=torch.long)
+    x_t = torch.tensor([[0, 0, 1]]).expand(200, 3)
+    raw = torch.randn(200, 3, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    nats = family.objective.token_loss(raw, x_0, x_t, t)
+    (slope,) = torch.autograd.grad(nats[:, :2].sum(), raw)
+    assert bool(nats.isfinite().all())
+    assert bool(slope.isfinite().all())
+    exact = family.objective.token_loss(raw.double(), x_0, x_t, t.double())
+    torch.testing.assert_close(nats[100:, :2].double(), exact[100:, :2], rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize(("z", "wanted"), [(0, 0.08329718181669366), (1, 0.5714819201842319)])
