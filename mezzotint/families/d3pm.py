@@ -1,6 +1,6 @@
 """D3PM: discrete diffusion by Markov chains of T steps (Austin et al. 2021, arXiv 2107.03006).
 
-Process   processes/chained.py over processes/chains.py; matrices.py and tables.py beside them
+Process   processes/chained.py over processes/chains.py; named.py, matrices.py and tables.py beside them
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
           weight times -log p(x_0 | x_t) at that t.  Ours: `even`, cross-entropy alone
 Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
@@ -11,7 +11,6 @@ Checked   tests/parity/test_d3pm_*.py (recorded vectors), tests/families/test_d3
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Literal
 
 import torch
@@ -23,45 +22,53 @@ from mezzotint.decode.grid import Grid as GridRule
 from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.processes import matrices, tables
+from mezzotint.processes import named
 from mezzotint.processes.chained import Chained
-from mezzotint.processes.chains import Mixing, even, mask, survival
+from mezzotint.processes.chains import Chain
 from mezzotint.rng import Rng, draw
 
 
 @config
 class D3PM:
-    """A chain by name; chains over embeddings are built with `neighbours` of processes/matrices.py and `d3pm`."""
+    """A chain by name; any other one goes to `d3pm`."""
 
     kind: Literal["d3pm"] = "d3pm"
-    transition: Literal["absorbing", "uniform", "gaussian", "band"] = "absorbing"
-    """Where a step leads: to [MASK], anywhere, or to ids near in order."""
-    table: Literal["standard", "cosine", "linear"] = "standard"
-    """How often steps act."""
+    transition: Literal["absorbing", "uniform", "gaussian", "band", "neighbours"] = "absorbing"
+    """Where a step leads: to [MASK], anywhere, to ids near in order, or to ids near in use."""
+    table: Literal["standard", "cosine", "linear", "information"] = "standard"
+    """How often steps act; "information": so that each takes as much of what is known about the text."""
     steps: int = Field(default=1000, gt=1)
     high: float = Field(default=0.02, gt=0, lt=1)
     """Noise of the last step of a linear table."""
     width: int = Field(default=5, gt=1)
-    """Ids within a band."""
+    """Ids within a band, or neighbours of an id."""
     weight: float = Field(default=0.01, ge=0)
     """Of the cross-entropy in the loss: lambda; 0 for uniform noise in print."""
     weights: Literal["hybrid", "even"] = "hybrid"
     """"even": cross-entropy alone, of the network's answer times q(x_t | x_0), as UDLM's."""
+    counts: tuple[int, ...] = ()
+    """Occurrences of every id, for "information"; the text's, where there are none."""
+    nearest: tuple[tuple[int, ...], ...] = ()
+    """Neighbours of every id, by any embeddings (processes/matrices.py `nearest`); the text's, where there are none."""
+
+    def told(self, ids: Tensor, vocab: int) -> "D3PM":
+        """With what the chain needs to know of a text Long[N]."""
+        counts = self.counts or (named.occurrences(ids, vocab) if self.table == "information" else ())
+        near = self.nearest or (named.alike(ids, vocab, self.width) if self.transition == "neighbours" else ())
+        return replace(self, counts=counts, nearest=near)
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
-        rising = partial(tables.linear, low=1e-4, high=self.high)
-        beta = {"standard": tables.standard, "cosine": tables.cosine, "linear": rising}[self.table](self.steps)
-        make = {
-            "absorbing": lambda: Mixing(survival(beta), mask(vocab, mask_id)),
-            "uniform": lambda: Mixing(survival(beta), even(vocab, but=mask_id)),
-            "gaussian": lambda: matrices.without(matrices.gaussian(vocab - 1, beta, 1.0), mask_id),
-            "band": lambda: matrices.without(matrices.band(vocab - 1, beta, self.width), mask_id),
-        }
-        process = Chained(make[self.transition]())
+        process = Chained(self._chain(vocab, mask_id))
         family = d3pm(process, self.weight, never=mask_id)
         alone = Denoising(process, informed(process.seen, mask_id), Grid(whole, self.steps))
         return family if self.weights == "hybrid" else replace(family, objective=alone)
+
+    def _chain(self, vocab: int, mask_id: int) -> Chain:
+        if self.table == "information":
+            return named.even_loss(self.transition, self.counts or (0,) * vocab, self.nearest, self.steps, mask_id)
+        beta = named.betas(self.table, self.steps, self.high)
+        return named.chain(self.transition, beta, vocab, mask_id, self.width, self.nearest)
 
 
 def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:

@@ -12,7 +12,7 @@ Differs   [MASK] gets no probability (`never`): the paper leaves that to trainin
 Checked   tests/parity/test_diffusionbert.py (recorded vectors), tests/families/test_diffusion_bert.py
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,6 +44,10 @@ class DiffusionBERT:
     weight: float = Field(default=0.01, ge=0)
     """Of the cross-entropy in the loss: D3PM's lambda."""
     sampler: Literal["exact", "published"] = "exact"
+
+    def told(self, ids: Tensor, vocab: int) -> "DiffusionBERT":
+        """With the occurrences of every id in a text Long[N], if they are not given."""
+        return self if self.counts else replace(self, counts=tuple(torch.bincount(ids, minlength=vocab).tolist()))
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""

@@ -3,6 +3,8 @@
 All return Float64 with rows that sum to one (rates: to zero).  Two published codes differ in details; both are here.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -66,15 +68,31 @@ def neighbours(embeddings: Tensor, k: int) -> Tensor:
     Raises:
         ConfigError: fewer than k other ids.
     """
+    return rates(nearest(embeddings, k).tolist())
+
+
+def nearest(embeddings: Tensor, k: int) -> Tensor:
+    """Long[V, k]: the nearest other rows of each row of Float[V, E], after normalisation.
+
+    Raises:
+        ConfigError: fewer than k other ids.
+    """
     vocab = embeddings.shape[0]
     if not 0 < k < vocab:
         raise ConfigError(f"cannot find {k} neighbours among {vocab} ids: take 1 to {vocab - 1}")
     places = torch.nn.functional.normalize(embeddings.double(), dim=-1)
     # as published: the nearest is taken to be the id itself, also where another one has the same embedding
-    nearest = torch.cdist(places, places).topk(k + 1, largest=False).indices[:, 1:]
-    graph = torch.zeros(vocab, vocab, dtype=torch.float64).scatter_(1, nearest, 1.0)
-    rates = (graph + graph.mT) / (2 * k)
-    return rates - rates.sum(0).diag()
+    return torch.cdist(places, places).topk(k + 1, largest=False).indices[:, 1:]
+
+
+def rates(near: Sequence[Sequence[int]]) -> Tensor:
+    """The rates of `neighbours`, from those of every id; ids without any, and near none, stay what they are."""
+    vocab, k = len(near), max(map(len, near))
+    graph = torch.zeros(vocab, vocab, dtype=torch.float64)
+    for place, others in enumerate(near):
+        graph[place, list(others)] = 1
+    moves = (graph + graph.mT) / (2 * k)
+    return moves - moves.sum(0).diag()
 
 
 def power(rates: Tensor, amount: float) -> Tensor:

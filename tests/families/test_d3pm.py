@@ -162,11 +162,12 @@ def test_the_bound_objective_is_the_sum_over_all_steps():
     torch.testing.assert_close(float(trained.total), math.log(3) * (1 / 8 + 0.5), rtol=0.02, atol=0)
 
 
-@pytest.mark.parametrize("transition", ["absorbing", "uniform", "gaussian", "band"])
+@pytest.mark.parametrize("transition", ["absorbing", "uniform", "gaussian", "band", "neighbours"])
 def test_samplers_draw_the_source_of_one_token(transition):
     """With the distribution itself plugged in, which is exact for one token, whatever the chain (18.7)."""
     table = "standard" if transition in ("absorbing", "uniform") else "linear"
-    family = D3PM(transition=transition, table=table, steps=40, high=0.99, width=3).build(4, 3)
+    near = ((1, 2), (0, 2), (0, 1), ())
+    family = D3PM(transition=transition, table=table, steps=40, high=0.99, width=3, nearest=near).build(4, 3)
     rows = 12_000
     canvas = write([[]] * rows, 1, family.process.prior)
     raw = torch.cat([FIRST.log(), torch.zeros(1, dtype=torch.float64)]).expand(rows, 1, 4)
@@ -204,7 +205,7 @@ def test_configurations_that_cannot_be_are_refused():
     with pytest.raises(VocabularyError, match="cannot use 9 as the mask"):
         D3PM().build(4, 9)
     with pytest.raises(ConfigError):
-        from_dict(D3PM, {"transition": "nearest"})
+        from_dict(D3PM, {"transition": "near"})
     with pytest.raises(ConfigError, match="cannot find 7 neighbours"):
         matrices.neighbours(torch.zeros(7, 2), 7)
     with pytest.raises(ConfigError, match="never fall"):
@@ -217,3 +218,51 @@ def test_a_monotone_curve_goes_through_its_points_and_never_turns():
     torch.testing.assert_close(tables.monotone(x, y, x), y)
     fine = tables.monotone(x, y, torch.linspace(0, 1, 501, dtype=torch.float64))
     assert bool((fine.diff() >= -1e-12).all())
+
+
+TEXT = torch.tensor([0, 1, 2, 1, 0, 2, 0, 1, 2, 2, 1, 0]).repeat(40)
+"""1 and 2 follow 0 and each other; 3 is [MASK], 4 is not in the text."""
+
+
+@pytest.mark.parametrize("transition", ["uniform", "neighbours"])
+def test_by_information_every_step_takes_as_much_of_what_is_known(transition):
+    settings = D3PM(transition=transition, table="information", steps=9, width=2).told(TEXT, 5)
+    assert sum(settings.counts) == len(TEXT)
+    assert settings.told(TEXT, 5) == settings
+    chain = settings.build(5, 3).process.chain
+    p_0 = torch.tensor(settings.counts).double() / len(TEXT)
+    left = []
+    for k in range(10):
+        joint = p_0[:, None] * chain.matrix(0, k)
+        entropy = [-torch.xlogy(p, p).sum() for p in (joint, joint.sum(0), p_0)]
+        left.append(float((entropy[1] + entropy[2] - entropy[0]) / entropy[2]))
+    wanted = [1 - k / 10 for k in range(10)]
+    # powers of neighbours are whole, published tables' too
+    assert left == pytest.approx(wanted, abs=1e-2 if transition == "uniform" else 0.03)
+    assert float(chain.matrix(0, 9)[:3, 3].sum()) == 0
+
+
+def test_into_masks_the_table_by_information_is_the_standard_one():
+    one, two = (D3PM(table=table, steps=9).told(TEXT, 5).build(5, 3) for table in ("information", "standard"))
+    torch.testing.assert_close(one.process.chain.alpha, two.process.chain.alpha)
+
+
+def test_neighbours_are_those_that_are_used_alike():
+    # the first three stand between the others, and the others between them
+    dice = torch.randint(0, 3, (6000,), generator=torch.Generator().manual_seed(0))
+    text = dice + 3 * (torch.arange(6000) % 2)
+    settings = D3PM(transition="neighbours", width=2).told(text, 8)
+    assert [set(near) for near in settings.nearest] == [{1, 2}, {0, 2}, {0, 1}, {4, 5}, {3, 5}, {3, 4}, set(), set()]
+    assert settings.counts == ()
+
+
+def test_chains_that_need_a_text_say_so():
+    for edits, sentence in (
+        ({"transition": "neighbours"}, "needs those of every id"),
+        ({"transition": "uniform", "table": "information"}, "give their counts"),
+        ({"transition": "band", "table": "information"}, "no power of one matrix"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            D3PM(**edits).build(5, 3)
+    with pytest.raises(ConfigError, match="a matrix over all 5000 ids"):
+        D3PM(transition="neighbours").told(TEXT, 5000)
