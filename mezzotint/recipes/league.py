@@ -180,7 +180,7 @@ def _piece(
     if outcome.signal:
         raise KeyboardInterrupt
     model = Scratch.load(at / "run" / "export")
-    batches = _held(corpus, recipe.length, league.windows)
+    batches = held_windows(corpus, recipe.length, league.windows)
     bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
     a_step = recipe.rows * recipe.length * recipe.train.accumulate
     rate = (outcome.step - before) * a_step / seconds
@@ -211,7 +211,7 @@ def _piece(
     return record
 
 
-def _held(corpus: Corpus, length: int, windows: int) -> list[Batch]:
+def held_windows(corpus: Corpus, length: int, windows: int) -> list[Batch]:
     """Windows, sixteen to a batch, from all over the held-out text: its documents lie in the order of their sources."""
     pages = Pages(corpus.test.ids, length, 16)
     count = max(1, min(len(pages), windows // 16))
