@@ -110,17 +110,17 @@ class Listed(Chain):
 
     def forward(self, p: Tensor, i: Tensor, j: Tensor) -> Tensor:
         if not bool((i == 0).all()):
-            return _by_row(i, j, lambda row, a, b: p[row] @ self._between(a, b).to(p.dtype))
+            return _by_step(i, j, lambda rows, a, b: p[rows] @ self._between(a, b).to(p.dtype))
         return p @ self.products[j[:, 0]].to(p.dtype)
 
     def backward(self, x: Tensor, i: Tensor, j: Tensor) -> Tensor:
-        if not bool((j - i == 1).all()):
-            return _by_row(i, j, lambda row, a, b: self._between(a, b)[:, x[row]].mT)
-        return torch.stack([self.one[int(step) - 1][:, row].mT for step, row in zip(j[:, 0], x, strict=True)])
+        return _by_step(i, j, lambda rows, a, b: self._between(a, b).mT[x[rows]])
 
     def _between(self, i: int, j: int) -> Tensor:
         if i == 0:
             return self.products[j]
+        if j == i + 1:
+            return self.one[i]
         product = torch.eye(self.vocab, dtype=torch.float64, device=self.one.device)
         for step in range(i, j):
             product = product @ self.one[step]
@@ -219,6 +219,9 @@ def stochastic(matrix: Tensor) -> Tensor:
     return matrix / matrix.sum(-1, keepdim=True)
 
 
-def _by_row(i: Tensor, j: Tensor, answer: Callable[[int, int, int], Tensor]) -> Tensor:
-    pairs = zip(i[:, 0].tolist(), j[:, 0].tolist(), strict=True)
-    return torch.stack([answer(row, a, b) for row, (a, b) in enumerate(pairs)])
+def _by_step(i: Tensor, j: Tensor, answer: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Float[B, L, V]: answers for Long[n] rows at a time, those that stand at the same times."""
+    pairs, of = torch.cat([i, j], 1).unique(dim=0, return_inverse=True)
+    rows = [(of == number).nonzero()[:, 0] for number in range(len(pairs))]
+    parts = [answer(here, a, b) for here, (a, b) in zip(rows, pairs.tolist(), strict=True)]
+    return torch.cat(parts)[torch.cat(rows).argsort()]

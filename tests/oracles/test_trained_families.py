@@ -24,6 +24,7 @@ from training import Exact, Packed, Tiny, distances, mean, nats, noise, sequence
 from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
 from mezzotint.decode.psi import Kappa
+from mezzotint.decode.remasking import Rescale
 from mezzotint.decode.splice import Whole, anchored, text
 from mezzotint.families.d3pm import D3PM
 from mezzotint.families.duo import Duo
@@ -32,6 +33,7 @@ from mezzotint.families.flexmdm import FlexMDM
 from mezzotint.families.flow_matching import FlowMatching
 from mezzotint.families.gidd import GIDD
 from mezzotint.families.mdlm import MDLM
+from mezzotint.families.remdm import ReMDM
 from mezzotint.families.sedd import SEDD
 from mezzotint.families.udlm import UDLM
 from mezzotint.layouts import Attend, Inputs
@@ -91,6 +93,25 @@ CASES = {
     "d3pm, uniform, even": Case(
         D3PM(steps=64, transition="uniform", table="cosine", weights="even"), chain, loose=0.02
     ),
+    "d3pm, gaussian": Case(
+        D3PM(steps=64, transition="gaussian", table="linear", high=0.7, weights="even"), chain, loose=0.03
+    ),
+    "d3pm, band": Case(
+        D3PM(steps=64, transition="band", table="linear", high=0.15, width=3, weights="even"), chain, loose=0.03
+    ),
+    "d3pm, neighbours": Case(
+        D3PM(
+            steps=64,
+            transition="neighbours",
+            table="information",
+            weights="even",
+            counts=(5, 3, 2, 0),
+            nearest=((1,), (2,), (0,), ()),
+        ),
+        chain,
+        loose=0.08,
+    ),
+    "remdm": Case(ReMDM(schedule=Linear(eps=0), strategy=Rescale(eta=0.5), nucleus=1.0), masks),
     "udlm": Case(UDLM(), interpolating),
     "udlm, even": Case(UDLM(weights="even"), interpolating),
     "duo, psi": Case(Duo(kappa=Kappa(kind="constant", eta=0.8)), interpolating),
