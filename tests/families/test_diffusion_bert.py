@@ -19,6 +19,7 @@ from mezzotint.rng import Rng
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "oracles"))
 from sources import MARKOV, PAIR, masks
+from training import Tiny, bound, distances, sequences, trained
 
 COUNTS = torch.tensor([900, 60, 3, 0])
 VOCAB, MASK = 4, 3
@@ -187,6 +188,16 @@ def test_a_batch_trains_and_is_bounded():
     assert bool(weight.grad.isfinite().all())
     flat = family.bound(lambda inputs, t: torch.zeros(*inputs.x.shape, VOCAB), batch, Rng(0))
     assert float(flat.total) > math.log(3) - 0.05
+
+
+def test_after_training_the_bound_stays_above_the_entropy_and_more_steps_write_better_samples():
+    family = DiffusionBERT(counts=tuple(COUNTS.tolist()), steps=64, weight=1.0).build(VOCAB, MASK)
+    net = trained(Tiny(VOCAB, PAIR.length), family.objective, lambda step: sequences(PAIR, 256, step))
+    nats, error = bound(net, family.bound, sequences(PAIR, 16384, 10**6))
+    assert PAIR.entropy - 3 * error < nats < PAIR.entropy + 0.15
+    few, more, many = distances(net, family, PAIR, (1, 4, 16), 20_000)
+    assert few > more > many
+    assert many < few / 2
 
 
 def test_frequencies_are_counted_from_data():
