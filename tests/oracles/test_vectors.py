@@ -244,3 +244,14 @@ def test_a_trained_bound_lies_above_the_entropy(make):
     assert float(nats.mean()) > TOKEN.entropy - 4 * float(nats.std()) / nats.numel() ** 0.5
     assert float(least.mean()) > TOKEN.entropy - 4 * float(least.std()) / least.numel() ** 0.5
     assert float(least.mean()) < float(nats.mean())
+    # a single step writes the token nearest to the mean of all; the more there are, the nearer to the source
+    few, more, many = (away(family, net, steps) for steps in (1, 3, 40))
+    assert few > more > many, (few, more, many)
+    assert many < 0.1
+
+
+def away(family, net, steps):
+    """Total variation between the family's samples and the source."""
+    rule = LatentGrid(family.update, family.process.round)
+    tokens = written(net, family.process, rule, [[None]] * 4000, steps)
+    return float((torch.bincount(tokens[:, 0], minlength=TOKEN.real) / 4000 - TOKEN.p).abs().sum()) / 2
