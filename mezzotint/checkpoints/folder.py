@@ -204,14 +204,14 @@ def _tokenizer(path: Path, config: dict[str, Any], *, needed: bool = True) -> To
         json=json.dumps(document, ensure_ascii=False),
         chat_template=template,
         special=special,
-        eos_ids=tuple(dict.fromkeys(index for index in ends if index is not None)),
+        eos_ids=tuple(dict.fromkeys(index for index in ends if isinstance(index, int) and index >= 0)),
         bos=_text(settings, "bos"),
         named={role: added[_text(settings, role)] for role in ("mask", "pad") if _text(settings, role) in added},
     )
 
 
-def _list(value: int | list[int] | None) -> list[int]:
-    return value if isinstance(value, list) else [] if value is None else [value]
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _text(settings: dict[str, Any], role: str) -> str:

@@ -14,6 +14,7 @@ from mezzotint.denoisers.gpt2 import Names as GPT2Names
 from mezzotint.denoisers.moe import ExpertsConfig, Grouped, Pool, Softmax
 from mezzotint.denoisers.variants import slides
 from mezzotint.denoisers.weights import Keys
+from mezzotint.errors import CheckpointError
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,31 @@ def llama(fields: Fields) -> Architecture:
     if slides(fields.values):
         fields.only(sliding_window=OFF)
     if fields.get("layer_types"):
-        fields.only(layer_types=(["full_attention"] * fields.count("num_hidden_layers"),))
+        fields.only(layer_types=(["full_attention"] * fields.layers("num_hidden_layers"),))
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
     first = "model.layers.0.self_attn."
     config = _decoder(
         fields,
         inner=fields.count("intermediate_size"),
         heads=heads,
-        head_dim=fields.get("head_dim", width // heads),
+        head_dim=fields.count("head_dim", width // heads),
         qkv_bias=first + "q_proj.bias" in fields.names,
         qk_norm=first + "q_norm.weight" in fields.names,
         experts=_qwen_experts(fields) if fields.get("num_experts") else None,
-        dense=tuple(fields.get("mlp_only_layers", ())),
+        dense=tuple(fields.counts("mlp_only_layers", [])),
     )
     return of_decoder(config, keys.llama(fields.names))
 
 
 def _qwen_experts(fields: Fields) -> ExpertsConfig:
     fields.only(shared_expert_intermediate_size=(None, 0))
-    router = Softmax(fields.count("num_experts_per_tok"), bool(fields.get("norm_topk_prob", False)))
-    return ExpertsConfig(count=fields.count("num_experts"), inner=fields.count("moe_intermediate_size"), router=router)
+    router = Softmax(
+        fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"),
+        fields.flag("norm_topk_prob", False),
+    )
+    return ExpertsConfig(
+        count=fields.experts("num_experts"), inner=fields.count("moe_intermediate_size"), router=router
+    )
 
 
 def llada(fields: Fields) -> Architecture:
@@ -93,20 +99,20 @@ def llada(fields: Fields) -> Architecture:
         **dict.fromkeys(("scale_logits", "input_emb_norm", "multi_query_attention", "clip_qkv"), OFF),
     )
     heads, width = fields.count("n_heads"), fields.count("d_model")
-    tied = bool(fields.get("weight_tying", False))
+    tied = fields.flag("weight_tying", False)
     config = DecoderConfig(
-        vocab=fields.get("embedding_size") or fields.count("vocab_size"),
+        vocab=fields.count("embedding_size", fields.count("vocab_size")),
         width=width,
-        inner=fields.get("mlp_hidden_size") or fields.get("mlp_ratio", 4) * width,
-        layers=fields.count("n_layers"),
+        inner=fields.count("mlp_hidden_size", fields.count("mlp_ratio", 4) * width),
+        layers=fields.layers("n_layers"),
         heads=heads,
-        kv_heads=fields.get("n_kv_heads", heads),
+        kv_heads=fields.count("n_kv_heads", heads),
         head_dim=width // heads,
         max_positions=fields.count("max_sequence_length"),
         rope_theta=fields.rope(),
-        norm_eps=fields.need("rms_norm_eps"),
+        norm_eps=fields.number("rms_norm_eps"),
         tied=tied,
-        wide_rotation=bool(fields.get("rope_full_precision", True)),
+        wide_rotation=fields.flag("rope_full_precision", True),
     )
     return of_decoder(config, keys.llada(fields.names))
 
@@ -122,11 +128,11 @@ def gpt2(fields: Fields) -> Architecture:
     config = GPT2Config(
         vocab=fields.count("vocab_size"),
         width=width,
-        inner=fields.get("n_inner", 4 * width),
-        layers=fields.count("n_layer"),
+        inner=fields.count("n_inner", 4 * width),
+        layers=fields.layers("n_layer"),
         heads=fields.count("n_head"),
         max_positions=fields.count("n_positions"),
-        norm_eps=fields.get("layer_norm_epsilon", 1e-5),
+        norm_eps=fields.number("layer_norm_epsilon", 1e-5),
         tied=tied,
     )
     embed = "lm_head" if tied and "lm_head.weight" in fields.names else "embed_tokens"
@@ -144,23 +150,25 @@ def llada_moe(fields: Fields) -> Architecture:
         router_topk_group=OFF,
     )
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
-    layers = fields.count("num_hidden_layers")
-    frequency = fields.get("moe_layer_freq", [1] * layers)
+    layers = fields.layers("num_hidden_layers")
+    frequency = fields.counts("moe_layer_freq", [1] * layers)
     dim = width // heads
     experts = ExpertsConfig(
-        count=fields.count("num_experts"),
+        count=fields.experts("num_experts"),
         inner=fields.count("expert_intermediate_size"),
-        router=Softmax(fields.count("num_experts_per_tok"), renormalised=False),
+        router=Softmax(
+            fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"), renormalised=False
+        ),
         biased=any(name.endswith("mlp.expert_bias") for name in fields.names),
-        shared=fields.get("shared_expert_intermediate_size", 0),
+        shared=fields.count("shared_expert_intermediate_size", 0, least=0),
     )
     config = _decoder(
         fields,
-        inner=fields.get("dense_intermediate_size", 1),
+        inner=fields.count("dense_intermediate_size", 1),
         heads=heads,
         head_dim=dim,
-        qk_norm=bool(fields.get("qk_layernorm", False)),
-        turned=int(dim * fields.get("partial_rotary_factor", 1)),
+        qk_norm=fields.flag("qk_layernorm", False),
+        turned=int(dim * fields.share("partial_rotary_factor")),
         experts=experts,
         dense=tuple(depth for depth, one in enumerate(frequency) if not one),
     )
@@ -177,32 +185,37 @@ def llada2(fields: Fields) -> Architecture:
         using_split_qkv_in_self_attention=OFF,
     )
     heads, width = fields.count("num_attention_heads"), fields.count("hidden_size")
-    kv_heads, dim = fields.get("num_key_value_heads", heads), fields.get("head_dim", width // heads)
+    kv_heads, dim = fields.count("num_key_value_heads", heads), fields.count("head_dim", width // heads)
     inner = fields.count("moe_intermediate_size")
+    groups = fields.among("n_group", fields.experts("num_experts"), "experts", 1)
+    if fields.experts("num_experts") % groups:
+        raise CheckpointError(f"{fields.file}: n_group is {groups}, which does not divide the experts")
     router = Grouped(
-        fields.count("num_experts_per_tok"),
-        fields.get("n_group", 1),
-        fields.get("topk_group", 1),
-        float(fields.get("routed_scaling_factor", 1)),
-        bool(fields.get("norm_topk_prob", True)),
+        fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"),
+        groups,
+        fields.among("topk_group", groups, "groups", 1),
+        fields.number("routed_scaling_factor", 1.0),
+        fields.flag("norm_topk_prob", True),
     )
     experts = ExpertsConfig(
-        count=fields.count("num_experts"),
+        count=fields.experts("num_experts"),
         inner=inner,
         router=router,
-        biased=bool(fields.get("moe_router_enable_expert_bias", False)),
-        shared=inner * fields.get("num_shared_experts", 0),
-        pool=Pool(capacity, fields.count("block_size")) if (capacity := fields.get("expert_capacity", 0)) else None,
+        biased=fields.flag("moe_router_enable_expert_bias", False),
+        shared=inner * fields.count("num_shared_experts", 0, least=0),
+        pool=Pool(capacity, fields.count("block_size"))
+        if (capacity := fields.count("expert_capacity", 0, least=0))
+        else None,
     )
     config = _decoder(
         fields,
         inner=fields.count("intermediate_size"),
         heads=heads,
         head_dim=dim,
-        qk_norm=bool(fields.get("use_qk_norm", True)),
-        turned=int(dim * fields.get("partial_rotary_factor", 1)),
+        qk_norm=fields.flag("use_qk_norm", True),
+        turned=int(dim * fields.share("partial_rotary_factor")),
         experts=experts,
-        dense=tuple(range(fields.get("first_k_dense_replace", 0))),
+        dense=tuple(range(min(fields.count("first_k_dense_replace", 0, least=0), fields.layers("num_hidden_layers")))),
     )
     return of_decoder(config, keys.llada2(fields.names, heads * dim, kv_heads * dim))
 
@@ -212,12 +225,12 @@ def _decoder(fields: Fields, **more: Any) -> DecoderConfig:
     return DecoderConfig(
         vocab=fields.count("vocab_size"),
         width=fields.count("hidden_size"),
-        layers=fields.count("num_hidden_layers"),
-        kv_heads=fields.get("num_key_value_heads", more["heads"]),
+        layers=fields.layers("num_hidden_layers"),
+        kv_heads=fields.count("num_key_value_heads", more["heads"]),
         max_positions=fields.count("max_position_embeddings"),
         rope_theta=fields.rope(),
-        norm_eps=fields.need("rms_norm_eps"),
-        tied=bool(fields.get("tie_word_embeddings", False)),
+        norm_eps=fields.number("rms_norm_eps"),
+        tied=fields.flag("tie_word_embeddings", False),
         **more,
     )
 

@@ -54,7 +54,9 @@ def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
     family = given.family or _found(checkpoint, str(fields.file))
     row = known(family)
     architecture = row.schema(fields)
-    block = given.block or (fields.get(row.block_field, row.block) if row.block_field else row.block)
+    block = given.block or row.block
+    if not given.block and row.block_field and fields.get(row.block_field) is not None:
+        block = fields.among(row.block_field, architecture.context, "columns in its context")
     stop_ids = _stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids
     return Facts(
         family=family,
@@ -117,7 +119,7 @@ def _mask(checkpoint: Checkpoint, fields: Fields, row: Known, vocab: int, given:
     chosen = given if given is not None else stored if stored is not None else row.mask
     if chosen is None:
         return None
-    if not 0 <= chosen < vocab:
+    if _inside(chosen, vocab) is None:
         raise CheckpointError(
             f"{fields.file}: the mask id {chosen} lies outside the {vocab} rows of the embedding: pass mask_id"
         )
@@ -143,11 +145,11 @@ def _stops(checkpoint: Checkpoint, row: Known, vocab: int) -> tuple[int, ...]:
         stored = config.get("eos_token_id")
         found += stored if isinstance(stored, list) else [] if stored is None else [stored]
     found += [*checkpoint.tokenizer.eos_ids, *row.stops]
-    return tuple(dict.fromkeys(one for one in found if 0 <= one < vocab))
+    return tuple(dict.fromkeys(one for one in found if _inside(one, vocab) is not None))
 
 
 def _inside(one: Any, vocab: int) -> int | None:
-    return one if isinstance(one, int) and 0 <= one < vocab else None
+    return one if isinstance(one, int) and not isinstance(one, bool) and 0 <= one < vocab else None
 
 
 def left_unread(checkpoint: Checkpoint, architecture: Architecture) -> list[str]:

@@ -76,20 +76,20 @@ def diffusion_gemma(whole: Fields) -> Architecture:
         tie_word_embeddings=(True,),
     )
     kinds = fields.get("layer_types") or [
-        "full_attention" if (depth + 1) % 6 == 0 else WINDOWED for depth in range(fields.count("num_hidden_layers"))
+        "full_attention" if (depth + 1) % 6 == 0 else WINDOWED for depth in range(fields.layers("num_hidden_layers"))
     ]
     config = GemmaConfig(
         vocab=fields.count("vocab_size"),
         width=fields.count("hidden_size"),
         inner=fields.count("intermediate_size"),
         heads=fields.count("num_attention_heads"),
-        experts=fields.count("num_experts"),
-        chosen=fields.count("top_k_experts"),
+        experts=fields.experts("num_experts"),
+        chosen=fields.among("top_k_experts", fields.experts("num_experts"), "experts"),
         expert_inner=fields.count("moe_intermediate_size"),
         layers=tuple(_sight(fields, depth, kind) for depth, kind in enumerate(kinds)),
         max_positions=fields.count("max_position_embeddings"),
-        norm_eps=fields.get("rms_norm_eps", 1e-6),
-        cap=fields.get("final_logit_softcapping", CAP),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        cap=fields.number("final_logit_softcapping", CAP),
     )
     return Architecture(
         make=lambda: DiffusionGemma(config),
@@ -104,11 +104,11 @@ def diffusion_gemma(whole: Fields) -> Architecture:
 
 def _sight(fields: Fields, depth: int, kind: str) -> Sight:
     windowed = kind == WINDOWED
-    own: dict[str, Any] = (fields.get("per_layer_config") or {}).get(str(depth), {})
+    own: dict[str, Any] = fields.part("per_layer_config").get(str(depth), {})
     heads, dim = fields.count("num_key_value_heads"), fields.count("head_dim")
     if not windowed:
-        heads, dim = fields.get("num_global_key_value_heads", heads), fields.get("global_head_dim", dim)
-    turn: dict[str, Any] = (fields.get("rope_parameters") or {}).get(kind, {})
+        heads, dim = fields.count("num_global_key_value_heads", heads), fields.count("global_head_dim", dim)
+    turn: dict[str, Any] = fields.part("rope_parameters").get(kind, {})
     return Sight(
         kv_heads=own.get("num_key_value_heads", heads),
         head_dim=own.get("head_dim", dim),

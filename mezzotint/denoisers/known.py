@@ -141,7 +141,8 @@ def family_of(config: dict[str, Any], file: str) -> str:
         CheckpointError: none of those known; a repository that asks to run its own code is one of these.
     """
     kind = str(config.get("model_type", "")).lower()
-    named = " ".join(str(name) for name in config.get("architectures") or ()).lower()
+    stated = config.get("architectures")
+    named = " ".join(str(name) for name in stated).lower() if isinstance(stated, list) else ""
     if kind in ("llada", "lladamoe", "llada_moe"):
         # the published LLaDA-MoE says `llada` too
         return "llada_moe" if "moe" in named or kind != "llada" or config.get("num_experts") else "llada"

@@ -49,9 +49,16 @@ class Form:
 
 
 def built(make: Callable[[], nn.Module]) -> nn.Module:
-    """A network without memory for its parameters: everything is on the meta device."""
-    with torch.device("meta"), _Undrawn():
-        return make()
+    """A network without memory for its parameters: everything is on the meta device.
+
+    Raises:
+        CheckpointError: sizes that contradict each other, or that no tensor can have.
+    """
+    try:
+        with torch.device("meta"), _Undrawn():
+            return make()
+    except (RuntimeError, ValueError, OverflowError) as error:
+        raise CheckpointError(f"config.json describes no network that can be built: {error}") from None
 
 
 def fill(

@@ -113,6 +113,36 @@ def test_a_missing_setting_is_named(folder, field):
         opened(folder)
 
 
+@pytest.mark.parametrize(
+    ("folder", "field", "value", "message"),
+    [
+        ("llada_dense", "n_kv_heads", "two", "n_kv_heads is 'two', not a positive whole number"),
+        ("llada_dense", "mlp_hidden_size", -1, "mlp_hidden_size is -1, not a positive whole number"),
+        ("llada_dense", "n_layers", 10**9, r"n_layers is 1000000000, but there are only \d+ stored tensors"),
+        ("llada_dense", "rms_norm_eps", "small", "rms_norm_eps is 'small', not a positive number"),
+        ("llada_dense", "mask_token_id", [1], r"the mask id \[1\] lies outside"),
+        ("llada_dense", "architectures", 3, None),
+        ("llada_dense", "eos_token_id", {"a": 1}, None),
+        ("dream", "tie_word_embeddings", "no", "tie_word_embeddings is 'no', neither true nor false"),
+        ("dream", "rope_scaling", 2, "rope_scaling is 2, not an object"),
+        ("sdar_moe", "mlp_only_layers", "all", "mlp_only_layers is 'all', not a list of whole numbers"),
+        ("sdar_moe", "num_experts", 10**9, "num_experts is 1000000000, but there are only"),
+        ("sdar_moe", "num_experts_per_tok", 99, r"num_experts_per_tok is 99, but there are only \d+ experts"),
+        ("sdar_moe", "block_size", 10**9, r"block_size is 1000000000, but there are only \d+ columns"),
+        ("llada_moe", "partial_rotary_factor", 3.7, "partial_rotary_factor is 3.7, more than the whole"),
+        ("diffusion_gemma_moe", "text_config", [], "lacks text_config"),
+    ],
+    indirect=["folder"],
+)
+def test_a_setting_of_the_wrong_kind_is_named(folder, field, value, message):
+    set_field(folder, **{field: value})
+    if message is None:
+        open_published(folder)
+        return
+    with pytest.raises(CheckpointError, match=message):
+        open_published(folder)
+
+
 @pytest.mark.parametrize("folder", ["diffullama"], indirect=True)
 def test_a_window_that_is_on_by_default_is_named(folder):
     set_field(folder, model_type="mistral", sliding_window=64)
