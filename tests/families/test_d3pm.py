@@ -266,3 +266,22 @@ def test_chains_that_need_a_text_say_so():
             D3PM(**edits).build(5, 3)
     with pytest.raises(ConfigError, match="a matrix over all 5000 ids"):
         D3PM(transition="neighbours").told(TEXT, 5000)
+
+
+def test_known_matrices():
+    """Worked by hand from App. A.2.3 and A.2.4: a Gaussian of five ids, and the points 0, 1, 1.9 and 5 on a line."""
+    found = matrices.gaussian(5, torch.tensor([0.2]), 1.0)[0]
+    wanted = {0: (0.81515687, 0.18058791, 0.00424702, 8.2e-6, 0), 2: (0.00424702, 0.18058791, 0.63033014)}
+    for row, values in wanted.items():
+        torch.testing.assert_close(found[row, : len(values)], torch.tensor(values).double(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(found, found.mT)
+    moved = matrices.power(matrices.rates([[1], [2], [1], [2]]), 0.5)
+    wanted = ((0.80002974, 0.16053687, 0.0361978, 0.00323559), (0.16053687, 0.55135161, 0.25191372, 0.0361978))
+    torch.testing.assert_close(moved[:2], torch.tensor(wanted).double(), rtol=0, atol=1e-7)
+    torch.testing.assert_close(moved.sum(0), torch.ones(4).double())
+
+
+def test_known_values_of_the_cosine_table():
+    beta = tables.cosine(1000)
+    assert float(beta[0]) == pytest.approx(2.0642e-5, rel=1e-4)
+    assert float(survival(beta)[500]) == pytest.approx(0.70274, abs=1e-5)

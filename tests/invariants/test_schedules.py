@@ -86,3 +86,10 @@ def test_the_root_is_the_published_one_up_to_its_shift():
 
 def test_every_schedule_is_known_by_name():
     assert TypeAdapter(Schedule).validate_python("sqrt") == Sqrt()
+
+
+def test_known_values_of_total_noise():
+    half = torch.tensor(0.5, dtype=torch.float64)
+    assert float(total_noise(Linear(eps=1e-3), half)) == pytest.approx(0.6921476802268618, abs=1e-14)
+    assert float(noise_rate(Linear(eps=1e-3), half)) == pytest.approx(1.9960039960039961, abs=1e-14)
+    assert float(total_noise(Geometric(low=1e-4, high=20), half)) == pytest.approx(0.044721359549995794, abs=1e-15)
