@@ -16,9 +16,11 @@ from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.psi import Kappa, Listed, Profile
+from mezzotint.decode.remasking import Loop, Rescale
 from mezzotint.families import gidd, udlm
 from mezzotint.families.duo import Duo
 from mezzotint.families.gidd import GIDD
+from mezzotint.families.remdm import ReMDM
 from mezzotint.families.sedd import SEDD
 from mezzotint.families.udlm import UDLM
 from mezzotint.rng import Rng
@@ -119,6 +121,8 @@ EXACT = {
     "udlm": UDLM(schedule=Linear(eps=0)),
     "duo, psi": Duo(schedule=Linear(eps=0), kappa=Kappa(kind="constant", eta=0.4)),
     "gidd": GIDD(uniform=0.3),
+    "remdm": ReMDM(schedule=Linear(eps=0), strategy=Rescale(eta=0.5), nucleus=1.0),
+    "remdm, loop": ReMDM(schedule=Linear(eps=0), strategy=Loop(eta=0.3), nucleus=1.0),
     "sedd, absorb": SEDD(answers="tokens", schedule=Linear(eps=1e-9)),
     "sedd, uniform": SEDD(answers="tokens", noise="uniform", schedule=Linear(eps=1e-9)),
 }
