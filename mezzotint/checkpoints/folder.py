@@ -94,8 +94,8 @@ def read_safetensors(path: Path) -> dict[str, SafeTensor]:
     try:
         header = json.loads(data[8 : 8 + length])
         header.pop("__metadata__", None)
-        rows = {key: (row["dtype"].lower(), tuple(row["shape"]), *row["data_offsets"]) for key, row in header.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        rows = {key: _row(row) for key, row in header.items()}
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} has a damaged safetensors header: fetch it again") from error
     base = 8 + length
     for key, (dtype, shape, start, stop) in rows.items():
@@ -113,6 +113,14 @@ def read_safetensors(path: Path) -> dict[str, SafeTensor]:
     }
 
 
+def _row(row: Any) -> tuple[str, tuple[int, ...], int, int]:
+    """Type, shape, and first and last byte of a tensor; ValueError, KeyError or TypeError for what is none."""
+    shape, (start, stop) = tuple(row["shape"]), row["data_offsets"]
+    if not all(isinstance(one, int) and one >= 0 for one in (*shape, start, stop)) or start > stop:
+        raise ValueError("sizes and places are whole numbers")
+    return row["dtype"].lower(), shape, start, stop
+
+
 def _tensors(path: Path) -> dict[str, SafeTensor]:
     if not (path / INDEX).exists():
         if not (path / WEIGHTS).exists():
@@ -125,8 +133,8 @@ def _tensors(path: Path) -> dict[str, SafeTensor]:
         return read_safetensors(path / WEIGHTS)
     index = _json(path / INDEX)
     placed = index.get("weight_map")
-    if not isinstance(placed, dict):
-        raise CheckpointError(f"{path / INDEX} has no weight_map: fetch it again")
+    if not isinstance(placed, dict) or not all(isinstance(shard, str) for shard in placed.values()):
+        raise CheckpointError(f"{path / INDEX} has no weight_map that names files: fetch it again")
     shards = {shard: read_safetensors(path / Path(shard).name) for shard in sorted(set(placed.values()))}
     tensors = {}
     for key, shard in placed.items():
@@ -137,7 +145,8 @@ def _tensors(path: Path) -> dict[str, SafeTensor]:
         for key in held:
             if placed.get(key) != shard:
                 raise CheckpointError(f"{path / shard} holds {key}, which {INDEX} does not place there: fetch it again")
-    promised = (index.get("metadata") or {}).get("total_size")
+    metadata = index.get("metadata")
+    promised = metadata.get("total_size") if isinstance(metadata, dict) else None
     held = sum(tensor.size for tensor in tensors.values())
     if promised is not None and promised != held:
         raise CheckpointError(f"{path / INDEX} promises {promised} bytes and the shards hold {held}: fetch it again")
@@ -149,7 +158,7 @@ def _json(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing: pass a folder that holds a whole model") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read {path}: {error}") from error
     if not isinstance(document, dict):
         raise CheckpointError(f"{path} does not hold a JSON object: fetch it again")
@@ -190,11 +199,18 @@ def _tokenizer(path: Path, config: dict[str, Any], *, needed: bool = True) -> To
     generation = _generation(path)
     template = settings.get("chat_template") or ""
     if isinstance(template, list):
-        template = next((row["template"] for row in template if row.get("name") == "default"), "")
+        named = (row for row in template if isinstance(row, dict) and row.get("name") == "default")
+        template = next((row.get("template") for row in named), "")
     if (path / "chat_template.jinja").exists():
         template = (path / "chat_template.jinja").read_text(encoding="utf-8")
-    added = {row["content"]: row["id"] for row in document.get("added_tokens", [])}
-    special = {row["content"]: row["id"] for row in document.get("added_tokens", []) if row.get("special")}
+    try:
+        rows = [(str(row["content"]), int(row["id"]), row.get("special")) for row in document.get("added_tokens", [])]
+        added = {content: index for content, index, _ in rows}
+        special = {content: index for content, index, flag in rows if flag}
+        if not isinstance(document.get("model"), dict):
+            raise TypeError("it has no model")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} has a damaged tokenizer.json ({error}): fetch it again") from None
     ends = [
         *_list(generation.get("eos_token_id")),
         *_list(config.get("eos_token_id")),
@@ -202,7 +218,7 @@ def _tokenizer(path: Path, config: dict[str, Any], *, needed: bool = True) -> To
     ]
     return TokenizerSpec(
         json=json.dumps(document, ensure_ascii=False),
-        chat_template=template,
+        chat_template=template if isinstance(template, str) else "",
         special=special,
         eos_ids=tuple(dict.fromkeys(index for index in ends if isinstance(index, int) and index >= 0)),
         bos=_text(settings, "bos"),
@@ -217,4 +233,5 @@ def _list(value: Any) -> list[Any]:
 def _text(settings: dict[str, Any], role: str) -> str:
     """A special token of tokenizer_config.json: a string, an object with `content`, or absent."""
     token = settings.get(f"{role}_token")
-    return token.get("content", "") if isinstance(token, dict) else token or ""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else ""

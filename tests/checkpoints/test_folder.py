@@ -98,3 +98,59 @@ def test_what_is_nowhere_gets_a_sentence_that_says_what_to_do(tmp_path, monkeypa
     for ref, sentence in cases.items():
         with pytest.raises(CheckpointError, match=sentence):
             open_checkpoint(ref)
+
+
+def damaged_header(folder, **changes):
+    """The weights, with other values in the first row of their header."""
+    whole = (folder / "model.safetensors").read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    next(row for key, row in header.items() if key != "__metadata__").update(changes)
+    stored = json.dumps(header).encode()
+    (folder / "model.safetensors").write_bytes(len(stored).to_bytes(8, "little") + stored + whole[8 + length :])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"shape": "x"}, {"shape": [-1, 5]}, {"data_offsets": ["a", "b"]}, {"data_offsets": [1]}, {"data_offsets": [9, 1]}],
+    ids=str,
+)
+def test_a_header_that_holds_something_else_is_named(folder, changes):
+    damaged_header(folder, **changes)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors has a damaged safetensors header"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("placed", [5, None, ["a"]], ids=str)
+def test_an_index_that_names_no_files_is_named(folder, placed):
+    index = {"weight_map": dict.fromkeys(weights(), placed)}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(CheckpointError, match="has no weight_map that names files"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("tokenizer.json", {"added_tokens": "x"}, "damaged tokenizer.json"),
+        ("tokenizer.json", {"added_tokens": [1]}, "damaged tokenizer.json"),
+        ("tokenizer.json", {"added_tokens": [{}]}, "damaged tokenizer.json"),
+        ("tokenizer.json", {"model": None}, "damaged tokenizer.json .it has no model."),
+        ("tokenizer_config.json", {"chat_template": [1]}, None),
+        ("tokenizer_config.json", {"chat_template": 5, "mask_token": [1]}, None),
+    ],
+)
+def test_a_tokenizer_that_holds_something_else_is_named(folder, name, change, message):
+    document = json.loads((folder / name).read_text()) | change
+    (folder / name).write_text(json.dumps(document))
+    if message is None:
+        assert open_checkpoint(folder).tokenizer.chat_template == ""
+        return
+    with pytest.raises(CheckpointError, match=message):
+        open_checkpoint(folder)
+
+
+def test_json_without_end_is_one_sentence(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match=r"cannot read .*config\.json: maximum recursion depth"):
+        open_checkpoint(folder)
