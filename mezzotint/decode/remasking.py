@@ -17,13 +17,15 @@ from mezzotint.decode.plan import Steps
 from mezzotint.errors import CanvasError
 from mezzotint.schedules import Survival
 
+_LEAST = 1e-12
+
 
 class _Scheduled:
     """Steps at the survivals of the process's own schedule."""
 
     def levels(self, schedule: Survival, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """a_t and a_s."""
-        return schedule.alpha(t), schedule.alpha(s)
+        """a_t and a_s; what is divided by a_t stays a number where nothing survives."""
+        return schedule.alpha(t).clamp_min(_LEAST), schedule.alpha(s)
 
 
 @config
@@ -78,15 +80,17 @@ class Loop:
     level: float = Field(default=0.9, gt=0, lt=1)
 
     def levels(self, schedule: Survival, t: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """a_t and a_s; the phase is that of t."""
+        """a_t and a_s; the phase is that of t, and a step to 0 ends with everything, as long as it may be."""
 
         def at(u: Tensor) -> Tensor:
-            rising = (1 - u) * self.level / (1 - self.t_on)
+            rising = ((1 - u) * self.level / (1 - self.t_on)).clamp_max(1.0)
             ending = 1 - u * (1 - self.level) / self.t_off
             held = torch.full_like(t, self.level)
             return torch.where(t > self.t_on, rising, torch.where(t <= self.t_off, ending, held))
 
-        return at(t), at(s)
+        a_t = at(t).clamp_min(_LEAST)
+        # steps longer than a phase would go beyond its level, or stop at it
+        return a_t, torch.where(s == 0, 1.0, torch.maximum(at(s), a_t))
 
     def sigma(self, t: Tensor, a_t: Tensor, a_s: Tensor, conf: Tensor) -> Tensor:
         return torch.full_like(a_t, self.eta).masked_fill((t > self.t_on) | (t <= self.t_off), 0.0)
