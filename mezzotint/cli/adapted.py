@@ -37,7 +37,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
     for folder in (Path(model) / "export", Path(model)):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue
         if not isinstance(config, dict) or config.get("model_type") not in LLAMA_SHAPED:
             continue

@@ -52,7 +52,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         found = family_of(config, str(path / "config.json")) if isinstance(config, dict) else "ar"
-    except (OSError, ValueError, CheckpointError):
+    except (OSError, ValueError, RecursionError, CheckpointError):
         return None  # whoever opens it will say what is wrong
     return path if found != "ar" else None
 

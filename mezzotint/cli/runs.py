@@ -19,7 +19,7 @@ def folder_of(model: str) -> Path | None:
         record = folder / "config.json"
         try:
             found = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             if is_run:
                 raise CheckpointError(
                     f"cannot read the model of the run {model}: {record} is damaged ({error})"

@@ -13,6 +13,8 @@ sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
 import tiny_folders
 from tiny_folders import STOP
 
+from mezzotint.cli.main import run
+
 NEW = ("--max-new-tokens", "12")
 GOLDEN = Path(__file__).parents[1] / "golden" / "llada_dense"
 
@@ -79,6 +81,13 @@ def test_a_folder_without_a_tokenizer_says_so():
     result = mezzotint("generate", "hello", "--model", str(GOLDEN))
     assert result.returncode == 2
     assert "no tokenizer.json" in result.stderr
+
+
+@pytest.mark.parametrize("verb", [("models", "inspect"), ("generate", "hello", "--model"), ("convert",)], ids=str)
+def test_a_configuration_nested_without_end_is_a_sentence(folder, tmp_path, verb, capfd):
+    (folder / "config.json").write_text("[" * 100_000)
+    assert run([*verb, str(folder), *([str(tmp_path / "out")] if verb == ("convert",) else [])]) == 2
+    assert "cannot read" in capfd.readouterr().err
 
 
 def test_an_answer_of_its_own_length(folder):
