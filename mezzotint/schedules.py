@@ -5,7 +5,7 @@ t runs from 0 (clean) to 1 (noise).  alpha(t) is the survival level: the probabi
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -207,6 +207,11 @@ class Dimmed:
 
     def time(self, alpha: Tensor) -> Tensor:
         return self.inner.time(alpha / (1 - self.share))
+
+
+def complete(schedule: Survival) -> Survival:
+    """The same without what it leaves at t = 1, where it has an `eps`: a bound over its times then leaves out nothing."""
+    return replace(schedule, eps=0.0) if isinstance(schedule, Linear | Cosine | Polynomial) else schedule
 
 
 def total_noise(schedule: Survival, t: Tensor) -> Tensor:

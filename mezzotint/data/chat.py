@@ -77,7 +77,7 @@ class ChatTemplate:
 
         try:
             return self._compiled.render(messages=messages, add_generation_prompt=add_generation_prompt, **self._tokens)
-        except (jinja2.TemplateError, TypeError, ValueError, LookupError, OverflowError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
             reason = str(error).replace(mark, "")
             raise RequestError(
                 f"the model's chat template refuses these messages ({reason}): check roles and order"

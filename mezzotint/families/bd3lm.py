@@ -35,7 +35,7 @@ from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.resampled import Resampled, fits
 from mezzotint.rng import Rng, draw
-from mezzotint.schedules import Linear, Schedule
+from mezzotint.schedules import Linear, Schedule, complete
 
 _PICK = 5
 
@@ -65,7 +65,8 @@ class BD3LM:
         weight = even if self.weights == "even" else None
         loss = bd3lm(process, self.block, self.clip, weight).objective
         # every time counts here; the published loss begins at 1e-3, where some schedules have lost a good part
-        bound = mdlm(process, BlockStrata(self.block, 0.0), NoisyThenClean(self.block)).objective
+        every = Absorbing(vocab, mask_id, complete(self.schedule))
+        bound = mdlm(every, BlockStrata(self.block, 0.0), NoisyThenClean(self.block)).objective
         return Family(process, loss, rule, None, bound, BlockCausal(self.block), self.block, form=form)
 
 

@@ -6,8 +6,7 @@ Loss      eq. 10: -alpha'(t) / (1 - alpha(t)) times cross-entropy, on masked tok
           objectives/masked.py computes it without the head of other columns; eq. 8 for T steps: objectives/finite.py
 Network   sec. 3.2.3 (SUBS): no mass on [MASK], unmasked tokens carried over; needs no time input
 Sampler   the posterior step, eq. 7: decode/rule.py `ancestral`; here its single steps, and SEDD's analytic one
-Checked   tests/parity/test_mdlm.py: with exact conditionals the bound is -log p of every sequence
-          tests/parity/test_mdlm_recorded.py: the published code's losses, schedules and steps
+Checked   tests/oracles/test_masked_bounds.py and tests/parity/test_mdlm*.py (the published code's losses and steps)
 """
 
 from dataclasses import replace
@@ -28,7 +27,7 @@ from mezzotint.objectives.masked import Bound, Masked, Weight, even
 from mezzotint.objectives.times import Importance, Times, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng, draw
-from mezzotint.schedules import Linear, Schedule
+from mezzotint.schedules import Linear, Schedule, complete
 
 NEVER = -1e6
 """A log-probability whose exponential is zero in every precision."""
@@ -49,12 +48,14 @@ class MDLM:
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, self.schedule)
+        # as published, times end at survival eps, and the last of the masks would not count
+        bound = mdlm(Absorbing(vocab, mask_id, complete(self.schedule))).objective
         if self.weights == "even":
-            return replace(mdlm(process, weight=even), bound=mdlm(process).objective)
+            return replace(mdlm(process, weight=even), bound=bound)
         if not self.importance:
-            return mdlm(process)
+            return replace(mdlm(process), bound=bound)
         times = Importance(whole, self.schedule)
-        return mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight))
+        return replace(mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight)), bound=bound)
 
 
 def mdlm(

@@ -93,6 +93,8 @@ def test_nested_values_are_guarded_too():
 def test_a_template_may_not_reach_out_of_its_sandbox():
     with pytest.raises(RequestError, match="refuses these messages"):
         segments("{{ ''.__class__.__mro__[1].__subclasses__() }}", says("x"))
+    with pytest.raises(RequestError, match="refuses these messages"):
+        segments("{{ 1 / 0 }}", says("x"))
 
 
 def test_a_template_that_refuses_gives_its_reason():

@@ -7,8 +7,8 @@ from sources import MARKOV, masks
 
 from mezzotint.batch import Batch
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.families.bd3lm import bd3lm
-from mezzotint.families.mdlm import mdlm, subs
+from mezzotint.families.bd3lm import BD3LM, bd3lm
+from mezzotint.families.mdlm import MDLM, mdlm, subs
 from mezzotint.objectives.finite import Finite
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
@@ -51,6 +51,12 @@ def bound(objective, denoiser=exact):
 @pytest.mark.parametrize("schedule", [Linear(eps=0), Cosine(eps=0), Polynomial(eps=0)], ids=lambda s: s.kind)
 def test_mdlm_with_exact_conditionals_is_exact_under_every_schedule(schedule):
     found = bound(mdlm(Absorbing(VOCAB, MASK, schedule)).objective)
+    torch.testing.assert_close(found, -MARKOV.p.log(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [MDLM(), MDLM(schedule=Cosine()), MDLM(weights="even"), BD3LM(block=2)], ids=str)
+def test_the_bounds_that_are_reported_leave_out_nothing(settings):
+    found = bound(settings.build(VOCAB, MASK).bound)
     torch.testing.assert_close(found, -MARKOV.p.log(), rtol=1e-6, atol=1e-6)
 
 
