@@ -210,7 +210,7 @@ class Dimmed:
 
 
 def complete(schedule: Survival) -> Survival:
-    """The same without what it leaves at t = 1, where it has an `eps`: a bound over its times then leaves out nothing."""
+    """The same without what it leaves at t = 1, where it has an `eps`: its times then count everything."""
     return replace(schedule, eps=0.0) if isinstance(schedule, Linear | Cosine | Polynomial) else schedule
 
 
