@@ -254,7 +254,7 @@ def diffusion_lm() -> Small:
 def sed() -> Small:
     """Gaussian noise on fixed embeddings, self-conditioned, infilling by spans.
 
-    Few features: rows of norm sqrt(E) in more of them stay readable under most of the noise, which then teaches nothing.
+    Few features: in more of them rows of norm sqrt(E) stay readable under most noise, which then teaches nothing.
     """
     return small(SED(width=8), timed=True)
 
