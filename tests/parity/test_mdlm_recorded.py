@@ -153,10 +153,12 @@ def test_the_analytic_step_keeps_revealed_tokens_and_reveals_as_often_as_the_pos
 def test_even_weights_train_on_plain_cross_entropy_and_keep_the_bound():
     even, plain = MDLM(weights="even").build(4, 3), MDLM().build(4, 3)
     assert even.objective.weight(torch.tensor([0.1])) == 1
-    assert plain.bound is None
     tokens = torch.randint(0, 3, (6, 5))
     batch, network = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), Fixed(torch.randn(6, 5, 4))
-    torch.testing.assert_close(even.bound(network, batch, ANY).total, plain.objective(network, batch, ANY).total)
+    bound = even.bound(network, batch, ANY).total
+    torch.testing.assert_close(bound, plain.bound(network, batch, ANY).total)
+    # but for the last thousandth of the masks, plain training is on the bound
+    torch.testing.assert_close(bound, plain.objective(network, batch, ANY).total, rtol=0.1, atol=0)
 
 
 def test_the_first_step_of_a_chain_has_finite_loss_and_gradients():
