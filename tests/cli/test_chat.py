@@ -123,16 +123,21 @@ def test_at_a_terminal_ctrl_c_stops_the_answer_and_ctrl_d_leaves(tiny):
     ) as process:
         os.close(follower)
         wait_for(r"/help lists the commands.*> ")
-        os.write(leader, b"hello\r")
-        wait_for(r"tokens/s")
-        process.send_signal(signal.SIGINT)
-        wait_for(r"stopped.*> ")
+        for _ in range(9):  # on a busy machine an answer may end before it can be stopped
+            seen = ""
+            os.write(leader, b"hello\r")
+            wait_for(r"tokens/s")
+            process.send_signal(signal.SIGINT)
+            wait_for(r"(stopped|Ctrl-D or /quit leaves).*> ")
+            if "stopped" in seen:
+                break
+        hidden = seen
+        seen = seen[seen.index("stopped") :]
         os.write(leader, b"/mode ar\r")
         wait_for(r"from now on by ar.*> ")
         process.send_signal(signal.SIGINT)
         wait_for(r"Ctrl-D or /quit leaves.*> ")
         os.write(leader, b"\x04")
         assert process.wait(30) == 0
-    assert seen.count("\x1b[?25l") >= 1
-    assert seen.rfind("\x1b[?25h") > seen.rfind("\x1b[?25l")
+    assert hidden.rfind("\x1b[?25h") > hidden.rfind("\x1b[?25l") >= 0
     os.close(leader)
