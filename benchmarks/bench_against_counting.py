@@ -7,14 +7,14 @@ same command goes on where it stopped.  Writes benchmarks/results/against_counti
 """
 
 import argparse
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+from sentences import guarded
+
 from mezzotint.config import to_dict, write_json
 from mezzotint.data.corpus import find
-from mezzotint.errors import MezzotintError
 from mezzotint.evaluate.generative import counted
 from mezzotint.evaluate.machine import commit, machine, slug, versions
 from mezzotint.evaluate.scratch import Scratch, measure, objective_of
@@ -64,8 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MezzotintError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    guarded(main)

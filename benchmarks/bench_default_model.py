@@ -8,14 +8,13 @@ Writes benchmarks/results/default_model_<machine>.json and docs/images/speed.svg
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from rich.console import Console
+from sentences import guarded
 
 from mezzotint.cli.bench import measured
 from mezzotint.config import override
-from mezzotint.errors import MezzotintError
 from mezzotint.evaluate import record
 from mezzotint.evaluate.machine import machine, physical_cores, slug
 from mezzotint.evaluate.plot import draw
@@ -43,8 +42,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except MezzotintError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
+    guarded(main)
