@@ -61,15 +61,14 @@ def guide(
     from mezzotint.evaluate.guided import Guidance, agreed, scaled
     from mezzotint.evaluate.guided import samples as written
     from mezzotint.evaluate.judge import Judge
-    from mezzotint.evaluate.scratch import Scratch
+    from mezzotint.evaluate.scratch import Scratch, exported
 
     asked = Scratch.load(folder, edits or [])
     if scale is not None:
         scaled(asked, scale)
     wishes = []
     for name, value in map(_wish, want or []):
-        at = Path(name) / "export"
-        wishes.append((Judge.load(at if at.is_dir() else Path(name), folder), value))
+        wishes.append((Judge.load(exported(Path(name)), folder), value))
     how = Guidance(strength=strength, exact=exact)
     found = written(asked, asked.prompt(prompt, None), steps, range(seed, seed + samples), wishes, how)
     if agree:

@@ -23,17 +23,12 @@ from mezzotint.processes.gaussian import Gaussian
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly judges are heard; the paper's numbers where none are given."""
+    """How strongly judges are heard, and how those of tokens are asked."""
 
     strength: float = 1.0
     """Of every judge: the power of its probability, or the weight of its nats against the model's own mean."""
     exact: bool = False
     """Ask a judge about every token of every column in place of its slope; for families of tokens."""
-    rate: float = 0.1
-    """Of the updates on vectors, as the three below: decode/steer.py."""
-    fluency: float = 0.01
-    rounds: int = 3
-    until: float = 0.05
 
 
 def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor]], how: Guidance) -> Rule:
@@ -48,8 +43,7 @@ def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor
     if family.moments is not None:
         energies = [Wanted(judge.network, labels, how.strength) for judge, labels in wishes]
         # steps that are normal are those of vectors
-        round_ = cast(Gaussian, family.process).round
-        steered = Steered(family.moments, round_, energies, how.rate, how.fluency, how.rounds, how.until)
+        steered = Steered(family.moments, cast(Gaussian, family.process).round, energies)
         # a canvas that notes the network's last answers goes on doing so
         return Noting(steered) if canvas.notes else steered
     guidable(model)

@@ -8,16 +8,16 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from mezzotint.config import config, from_dict, to_dict, write_json
+from mezzotint.config import config, from_dict, to_dict
 from mezzotint.data.attributes import Attribute
+from mezzotint.decode.steer import Wanted
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.denoisers.vectors import Classifier
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
-from mezzotint.evaluate.scratch import Scratch
-from mezzotint.layouts import Full
+from mezzotint.evaluate.scratch import Scratch, store
 
 
 @config
@@ -73,14 +73,9 @@ class Judge:
         """Write weights and all that is needed to load them.
 
         Raises:
-            CheckpointError: the disk refuses.
+            CheckpointError: the disk refuses; a judge that was there before is unharmed.
         """
-        try:
-            state = {name: value.contiguous() for name, value in weights.state_dict().items()}
-            save_file(state, folder / "model.safetensors")
-            write_json(folder / "config.json", {"kind": "judge", "shape": to_dict(self.shape)})
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"cannot write the judge to {folder}: {error}; make room and go on") from None
+        store(folder, weights, {"kind": "judge", "shape": to_dict(self.shape)})
 
     def wish(self, value: str, rows: int, columns: int) -> Tensor:
         """Long[B] or Long[B, L]: what a value asks of every text; `decode.steer.Wanted` reads it."""
@@ -90,10 +85,7 @@ class Judge:
     def chances(self, labels: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """log p(labels | x_t), Float[B]: `decode.guide.Judge`; x_t may be more rows than labels of one text."""
         x = x_t if x_t.is_floating_point() else F.one_hot(x_t, self.shape.width).float()
-        logp = self.network(Full().arrange(x, x), t.to(x.dtype)).log_softmax(-1)
-        labels = labels[:1].expand(len(x), *labels.shape[1:])
-        nats = logp.gather(-1, labels.clamp_min(0)[..., None])[..., 0] * (labels >= 0)
-        return nats.reshape(len(x), -1).sum(-1)
+        return -Wanted(self.network, labels[:1].expand(len(x), *labels.shape[1:]))(x, t)
 
 
 def reads(model: Scratch) -> int:

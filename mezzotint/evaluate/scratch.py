@@ -111,16 +111,8 @@ class Scratch:
         Raises:
             CheckpointError: the disk refuses; a model that was there before is unharmed.
         """
-        state = (weights or self.network).state_dict()
         record = {"kind": "scratch", "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
-        fresh = folder / ".model.safetensors"
-        try:
-            save_file({name: value.contiguous() for name, value in state.items()}, fresh)
-            write_json(folder / "config.json", record)
-            fresh.replace(folder / "model.safetensors")
-        except (OSError, SafetensorError) as error:
-            fresh.unlink(missing_ok=True)
-            raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
+        store(folder, weights or self.network, record)
 
     @torch.no_grad()
     def decode(self, canvas: Canvas, steps: int, rule: Rule | None = None) -> Iterator[Canvas]:
@@ -175,6 +167,27 @@ class Scratch:
         if None not in columns:
             raise RequestError(f"there is nothing to write: leave a hole ({HOLE}) in the text or ask for more tokens")
         return columns
+
+
+def store(folder: Path, weights: nn.Module, record: dict[str, Any]) -> None:
+    """Write weights, and beside them in config.json what is needed to load them.
+
+    Raises:
+        CheckpointError: the disk refuses; a model that was there before is unharmed.
+    """
+    fresh = folder / ".model.safetensors"
+    try:
+        save_file({name: value.contiguous() for name, value in weights.state_dict().items()}, fresh)
+        write_json(folder / "config.json", record)
+        fresh.replace(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
+
+
+def exported(run: Path) -> Path:
+    """Where the model of a run lies; the folder itself where it is no run."""
+    return run / "export" if (run / "export" / "config.json").is_file() else run
 
 
 @dataclass(frozen=True)

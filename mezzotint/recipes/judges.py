@@ -20,7 +20,7 @@ from mezzotint.data.corpus import Corpus, find
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.judge import Judge, JudgeShape, checksum, guidable, reads
-from mezzotint.evaluate.scratch import Scratch
+from mezzotint.evaluate.scratch import Scratch, exported
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.noisy import NoisyLabels
 from mezzotint.objectives.vectors import Labelled, Labels
@@ -55,10 +55,8 @@ class Judging:
         """
         if not self.model or not self.data:
             raise ConfigError("a judge needs a model and its text: pass --set model=runs/NAME --set data=my.txt")
-        folder = next(
-            (at for at in (Path(self.model) / "export", Path(self.model)) if (at / "config.json").is_file()), None
-        )
-        if folder is None:
+        folder = exported(Path(self.model))
+        if not (folder / "config.json").is_file():
             raise ConfigError(f"there is no model in {self.model}: train one with mezzotint train first")
         model = Scratch.load(folder)
         guidable(model)
@@ -92,25 +90,16 @@ class _Exam:
         """Held-out text at times from all over the noise."""
         held, length = self.corpus.valid.ids, self.model.shape.length
         rows = min(64, len(held) // length)
-        batch = Marked(_Page(Pages(held, length, rows)), self.judge.shape.attribute, self.model.vocabulary, Labelled)
+        page = Pages(held, length, rows).batch(0)
+        labels = self.judge.shape.attribute.labels(page.tokens, self.model.vocabulary)
         device = next(network.parameters()).device
-        page = batch.batch(0, 0)
-        page = Labelled(page.tokens.to(device), page.target.to(device), labels=page.labels.to(device))
+        page = Labelled(page.tokens.to(device), page.target.to(device), labels=labels.to(device))
         loss = self.objective(network, page, Rng(0, 0))
         return {"cross_entropy": float(loss.total), "accuracy": float(loss.metrics["accuracy"])}
 
     def export(self, network: nn.Module, folder: Path) -> None:
         """The judge as `mezzotint guide --want` reads it."""
         self.judge.save(folder, network)
-
-
-@dataclass(frozen=True)
-class _Page:
-    pages: Pages
-
-    def batch(self, step: int, seed: int) -> object:
-        """The page of that number."""
-        return self.pages.batch(step)
 
 
 def judge() -> Judging:
