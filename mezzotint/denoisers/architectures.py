@@ -76,13 +76,15 @@ def llama(fields: Fields) -> Architecture:
 
 def _qwen_experts(fields: Fields) -> ExpertsConfig:
     fields.only(shared_expert_intermediate_size=(None, 0))
-    router = Softmax(
-        fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"),
-        fields.flag("norm_topk_prob", False),
-    )
+    router = Softmax(_chosen(fields), fields.flag("norm_topk_prob", False))
     return ExpertsConfig(
         count=fields.experts("num_experts"), inner=fields.count("moe_intermediate_size"), router=router
     )
+
+
+def _chosen(fields: Fields) -> int:
+    """Experts per column, of those that there are."""
+    return fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts")
 
 
 def llada(fields: Fields) -> Architecture:
@@ -156,9 +158,7 @@ def llada_moe(fields: Fields) -> Architecture:
     experts = ExpertsConfig(
         count=fields.experts("num_experts"),
         inner=fields.count("expert_intermediate_size"),
-        router=Softmax(
-            fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"), renormalised=False
-        ),
+        router=Softmax(_chosen(fields), renormalised=False),
         biased=any(name.endswith("mlp.expert_bias") for name in fields.names),
         shared=fields.count("shared_expert_intermediate_size", 0, least=0),
     )
@@ -191,7 +191,7 @@ def llada2(fields: Fields) -> Architecture:
     if fields.experts("num_experts") % groups:
         raise CheckpointError(f"{fields.file}: n_group is {groups}, which does not divide the experts")
     router = Grouped(
-        fields.among("num_experts_per_tok", fields.experts("num_experts"), "experts"),
+        _chosen(fields),
         groups,
         fields.among("topk_group", groups, "groups", 1),
         fields.number("routed_scaling_factor", 1.0),

@@ -25,6 +25,7 @@ from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.hybrid import Hybrid, before
 from mezzotint.objectives.times import Grid, whole
+from mezzotint.processes.named import occurrences
 from mezzotint.processes.spindle import Frequency, Information, Spindle
 from mezzotint.rng import Rng, draw
 
@@ -47,7 +48,7 @@ class DiffusionBERT:
 
     def told(self, ids: Tensor, vocab: int) -> "DiffusionBERT":
         """With the occurrences of every id in a text Long[N], if they are not given."""
-        return self if self.counts else replace(self, counts=tuple(torch.bincount(ids, minlength=vocab).tolist()))
+        return self if self.counts else replace(self, counts=occurrences(ids, vocab))
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""

@@ -48,14 +48,12 @@ class MDLM:
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, self.schedule)
+        made = mdlm(process, weight=even if self.weights == "even" else None)
+        if self.importance and self.weights == "bound":
+            times = Importance(whole, self.schedule)
+            made = mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight))
         # as published, times end at survival eps, and the last of the masks would not count
-        bound = mdlm(Absorbing(vocab, mask_id, complete(self.schedule))).objective
-        if self.weights == "even":
-            return replace(mdlm(process, weight=even), bound=bound)
-        if not self.importance:
-            return replace(mdlm(process), bound=bound)
-        times = Importance(whole, self.schedule)
-        return replace(mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight)), bound=bound)
+        return replace(made, bound=mdlm(Absorbing(vocab, mask_id, complete(self.schedule))).objective)
 
 
 def mdlm(
