@@ -78,6 +78,8 @@ def repeat(history: Sequence[int], length: int, longest: int = 16, shortest: int
         `length` tokens, going round where the text repeats itself now, and the size of the match; none and 0 without
         one.
     """
+    if shortest > 1 and not _recurs(history):
+        return [], 0
     text = np.asarray(history, np.int64)
     ends, start, matched = np.arange(len(text) - 1), 0, 0
     for size in range(1, longest + 1):
@@ -90,3 +92,18 @@ def repeat(history: Sequence[int], length: int, longest: int = 16, shortest: int
         return [], 0
     period = len(text) - start
     return [int(text[start + i % period]) for i in range(length)], matched
+
+
+def _recurs(history: Sequence[int]) -> bool:
+    """Whether the last two tokens stood side by side before: mostly not, and an array of the text costs far more."""
+    if len(history) < 3:
+        return False
+    before, last = history[-2:]
+    at = 0
+    try:
+        while True:
+            at = history.index(last, at + 1, len(history) - 1)
+            if history[at - 1] == before:
+                return True
+    except ValueError:
+        return False

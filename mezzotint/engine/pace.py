@@ -64,6 +64,10 @@ def worthwhile(chances: Sequence[float], costs: Costs) -> int:
         chances: that each draft is accepted, descending.
         costs: at least one; more rows than it knows are not worth their pass.
     """
-    rows = min(len(chances) + 1, len(costs))
-    expected = 1 + np.concatenate([[0.0], np.cumsum(chances[: rows - 1])])
-    return int(np.argmax(expected / np.asarray(costs[:rows])))
+    # plain numbers: a dozen of them are done before numpy has made its first array, and this runs every round
+    expected, most, count = 1.0, 1.0 / costs[0], 0
+    for i, (chance, cost) in enumerate(zip(chances, costs[1:], strict=False), 1):
+        expected += chance
+        if expected / cost > most:
+            most, count = expected / cost, i
+    return count

@@ -24,7 +24,7 @@ from mezzotint.config import config
 from mezzotint.decode.back import Back
 from mezzotint.decode.grid import LatentGrid
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent, real
+from mezzotint.families.latent import Latent, features, real
 from mezzotint.objectives.chain import Chain
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Noised, Vectors
@@ -37,8 +37,8 @@ class DiffusionLM:
     """Diffusion on learned embeddings."""
 
     kind: Literal["diffusion_lm"] = "diffusion_lm"
-    width: int = Field(default=16, gt=0)
-    """Features of an embedding: 16 for E2E, 128 for ROCStories."""
+    width: int | None = Field(default=None, gt=0)
+    """Features of an embedding; null: 16 up to 1,000 ids (E2E has 821), 128 beyond (ROCStories, 11,043)."""
     table: Literal["sqrt", "linear", "cosine", "trunc_cos", "trunc_lin", "pw_lin"] = "sqrt"
     steps: int = Field(default=2000, gt=1)
     clamp: float = Field(default=1.0, ge=0, le=1)
@@ -50,7 +50,8 @@ class DiffusionLM:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, of which no text holds [MASK]."""
-        schedule, table = Table.of(TABLES[self.table](self.steps)), fresh(real(vocab, mask_id), self.width, self.seed)
+        ids, schedule = real(vocab, mask_id), Table.of(TABLES[self.table](self.steps))
+        table = fresh(ids, features(self.width, ids, 16, 128), self.seed)
         process = Gaussian(table, schedule, spread=first(schedule), trainable=True)
         return diffusion_lm(process, self.steps, Back(process, self.eta, self.clamp))
 

@@ -16,10 +16,18 @@ from mezzotint.families.forms import Rows
 from mezzotint.processes.betas import Respaced
 from mezzotint.processes.gaussian import Gaussian
 
+ALPHABET = 1000
+"""Most ids that need no more room than letters do."""
+
 
 def real(vocab: int, mask_id: int) -> int:
     """How many ids have a vector: [MASK], where it is the last, has none and is never written."""
     return vocab - (mask_id == vocab - 1)
+
+
+def features(asked: int | None, ids: int, letters: int, words: int) -> int:
+    """How many an embedding has: as many as asked for, else one number for alphabets and one for vocabularies."""
+    return asked if asked is not None else letters if ids <= ALPHABET else words
 
 
 @dataclass(frozen=True)

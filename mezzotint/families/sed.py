@@ -27,7 +27,7 @@ from mezzotint.decode.grid import LatentGrid
 from mezzotint.decode.latent import Noting
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent, real
+from mezzotint.families.latent import Latent, features, real
 from mezzotint.objectives.chain import Chain
 from mezzotint.objectives.times import Grid, whole
 from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
@@ -40,8 +40,8 @@ class SED:
     """Diffusion on fixed embeddings."""
 
     kind: Literal["sed"] = "sed"
-    width: int = Field(default=64, gt=0)
-    """Features of an embedding."""
+    width: int | None = Field(default=None, gt=0)
+    """Features of an embedding; null: 8 up to 1,000 ids, 32 beyond, the best of six sizes in the paper (tab. 5)."""
     steps: int = Field(default=1000, gt=1)
     first: float = Field(default=2e-3, gt=0, lt=1)
     """Noise of the first step."""
@@ -54,7 +54,9 @@ class SED:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids with random embeddings; `on` takes those of another model."""
-        return sed(self.on(fresh(real(vocab, mask_id), self.width, self.seed)), self.steps, Spans(self.spans))
+        ids = real(vocab, mask_id)
+        table = fresh(ids, features(self.width, ids, 8, 32), self.seed)
+        return sed(self.on(table), self.steps, Spans(self.spans))
 
     def on(self, embeddings: Tensor) -> Gaussian:
         """The process on Float[V, E] embeddings."""

@@ -248,15 +248,16 @@ def duo() -> Small:
 
 def diffusion_lm() -> Small:
     """Gaussian noise on embeddings that learn along."""
-    return small(DiffusionLM(width=16), timed=True)
+    return small(DiffusionLM(), timed=True)
 
 
 def sed() -> Small:
     """Gaussian noise on fixed embeddings, self-conditioned, infilling by spans.
 
-    Few features: in more of them rows of norm sqrt(E) stay readable under most noise, which then teaches nothing.
+    Few features for alphabets: in more of them rows of norm sqrt(E) stay readable under most noise, which then teaches
+    nothing.
     """
-    return small(SED(width=8), timed=True)
+    return small(SED(), timed=True)
 
 
 def edit_flow() -> Small:
