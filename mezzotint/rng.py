@@ -18,6 +18,8 @@ from torch import Tensor
 
 from mezzotint import counter
 
+_DRAW = 0xD8A3
+
 
 @dataclass(frozen=True, slots=True)
 class Rng:
@@ -63,8 +65,16 @@ class Rng:
 
 
 def draw(p: Tensor, rng: Rng) -> Tensor:
-    """Long[B, L], one token per column of Float[B, L, V], which need not sum to one; an exponential race in float64."""
-    return (p.double() / -rng.uniform(tuple(p.shape), p.device).log()).argmax(-1)
+    """Long[B, L], one token per column of Float[B, L, V], which need not sum to one.
+
+    The distribution function is inverted in float64: one number per column, where a race of exponentials takes V.
+    """
+    reached = p.double().clamp_min(0).cumsum(-1)
+    total = reached[..., -1:]
+    mark = rng.fork(_DRAW).uniform(tuple(p.shape[:-1]), p.device)[..., None] * total
+    # rounding may lift the mark to the total, behind which there is no token
+    mark = torch.minimum(mark, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(reached, mark, right=True)[..., 0].clamp_max(p.shape[-1] - 1)
 
 
 @overload

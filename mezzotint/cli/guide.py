@@ -22,7 +22,10 @@ def guide(
     want: Wants = None,
     strength: Annotated[float, typer.Option(help="How strongly judges are heard.")] = 1.0,
     exact: Annotated[bool, typer.Option("--exact", help="Ask about every token, not along slopes; slow.")] = False,
-    scale: Annotated[float | None, typer.Option(help="Guidance without a classifier, for sed: 1 is none.")] = None,
+    told: Annotated[str | None, typer.Option(help="What the text is to be, for a run with told=length: words.")] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="How strongly conditions count (sed's columns, --told); 1 is as trained.")
+    ] = None,
     edits: Edits = None,
     samples: Annotated[int, typer.Option(help="Texts to write.")] = 1,
     agree: Annotated[bool, typer.Option("--agree", help="Only the text that agrees most with the others.")] = False,
@@ -42,6 +45,10 @@ def guide(
 
       mezzotint guide runs/sed-small "the ____ on" --scale 2 --samples 8 --agree
 
+      mezzotint train udlm-small --set data=my.txt --set told=length --out runs/told
+
+      mezzotint guide runs/told --told 4 --scale 3
+
     A judge of length takes a number of words; one of kinds a letter per token: v vowel, c other letter, s space,
     d digit, m mark, ? any.
     """
@@ -60,17 +67,23 @@ def guide(
         raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
     from mezzotint.evaluate.guided import Guidance, agreed, scaled
     from mezzotint.evaluate.guided import samples as written
+    from mezzotint.evaluate.guided import told as hearing
     from mezzotint.evaluate.judge import Judge
     from mezzotint.evaluate.scratch import Scratch, exported
 
     asked = Scratch.load(folder, edits or [])
-    if scale is not None:
+    if told is not None and want:
+        raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
+    if scale is not None and told is None:
         scaled(asked, scale)
     wishes = []
     for name, value in map(_wish, want or []):
         wishes.append((Judge.load(exported(Path(name)), folder), value))
-    how = Guidance(strength=strength, exact=exact)
-    found = written(asked, asked.prompt(prompt, None), steps, range(seed, seed + samples), wishes, how)
+    columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
+    if told is not None:
+        found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
+    else:
+        found = written(asked, columns, steps, seeds, wishes, Guidance(strength=strength, exact=exact))
     if agree:
         found = [found[agreed(asked, found)]]
     texts = [asked.texts(canvas)[0] for canvas in found]

@@ -32,6 +32,8 @@ class TransformerConfig:
     dropout: float = Field(default=0.0, ge=0, lt=1)
     timed: bool = False
     """Tell the network the time; masked families do without."""
+    classes: int = Field(default=0, ge=0)
+    """Classes of texts that it may be told; one more id, `classes`, stands for none."""
     base: float = Field(default=100.0, gt=1)
     """Of the rotations: their slowest turns in about six times as many columns.  10000 for texts of thousands."""
     lean: float = Field(default=3.5, ge=0)
@@ -70,12 +72,15 @@ class Transformer(nn.Module):
         super().__init__()
         self.embed = nn.Embedding(vocab, shape.width)
         self.time = Features(shape.width) if shape.timed else None
+        self.told = nn.Embedding(shape.classes + 1, shape.width) if shape.classes else None
         self.blocks = nn.ModuleList([_Block(shape) for _ in range(shape.layers)])
         self.norm = RMSNorm(shape.width)
         self.head = nn.Linear(shape.width, vocab, bias=False)
         self.head_width, self.base = shape.width // shape.heads, shape.base
         nn.init.normal_(self.embed.weight, std=1.0)
         nn.init.zeros_(self.head.weight)
+        if self.told is not None:
+            nn.init.zeros_(self.told.weight)
 
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
         """Logits for every column of `inputs`."""
@@ -139,6 +144,11 @@ class Transformer(nn.Module):
             if t is None:
                 raise ConfigError("this network was built with timed=true and was given no time")
             h = h + self.time(per_column(t, h.shape[1])).to(h.dtype)
+        if self.told is not None:
+            none = inputs.positions.new_full((len(h),), self.told.num_embeddings - 1)
+            h = h + self.told(none if inputs.label is None else inputs.label)[:, None]
+        elif inputs.label is not None:
+            raise ConfigError("this network knows no classes: build it with classes > 0 or give no label")
         return h
 
 

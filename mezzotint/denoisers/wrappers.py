@@ -5,7 +5,7 @@ fair, and nothing has to be remembered or passed along.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,31 @@ class SelfConditioned(nn.Module):
                 first = self.network(taken(_beside(inputs, empty), rows), _rows(t, rows))
             empty = empty.index_copy(0, rows, first.to(empty.dtype))
         return self.network(_beside(inputs, empty), t)
+
+
+@dataclass(frozen=True)
+class Told:
+    """A network in two halves (`decode.reader.Network`) that hears the same labels in every pass."""
+
+    network: Any
+    labels: Tensor
+    """Long[B]."""
+
+    @property
+    def lookback(self) -> int:
+        return self.network.lookback
+
+    def hidden(self, inputs: Inputs, t: Tensor | None) -> Tensor:
+        """Float[B, N, D]."""
+        return self.network.hidden(replace(inputs, label=self.labels), t)
+
+    def head(self, h: Tensor) -> Tensor:
+        """Float[..., V]."""
+        return self.network.head(h)
+
+    def memory(self, rows: int, columns: int) -> Any:
+        """Room for keys and values."""
+        return self.network.memory(rows, columns)
 
 
 class ClassifierFree(nn.Module):

@@ -10,11 +10,11 @@ from torch import Tensor
 from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.consensus import most_agreed
 from mezzotint.decode.grid import Grid
-from mezzotint.decode.guide import JudgeGuided, every, expanded
+from mezzotint.decode.guide import FreeGuided, JudgeGuided, both, every, expanded
 from mezzotint.decode.latent import Noting
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.steer import Steered, Wanted
-from mezzotint.denoisers.wrappers import ClassifierFree
+from mezzotint.denoisers.wrappers import ClassifierFree, Told
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.judge import Judge, guidable
 from mezzotint.evaluate.scratch import Scratch
@@ -63,6 +63,8 @@ def scaled(model: Scratch, scale: float) -> None:
     Raises:
         ConfigError: a network that was not trained without its conditions as well.
     """
+    if model.shape.told is not None:
+        raise ConfigError("--scale says how strongly --told counts: give both")
     if not isinstance(model.network, ClassifierFree):
         kind = model.shape.family.kind
         raise ConfigError(f"--scale is for networks trained with and without conditions, as sed's: {kind} has none")
@@ -83,6 +85,32 @@ def samples(
         canvas = model.canvas([columns], seed)
         asked = [(judge, judge.wish(value, 1, canvas.tokens.shape[1])) for judge, value in wishes]
         *_, last = model.decode(canvas, steps, rule_of(model, canvas, asked, how))
+        found.append(last)
+    return found
+
+
+def told(
+    model: Scratch, columns: Sequence[int | None], steps: int, seeds: Sequence[int], value: str, scale: float
+) -> list[Canvas]:
+    """A text per seed from a network that hears what the text is to be: D-CFG (2412.10193, sec. 3).
+
+    Args:
+        value: what `--told` says, such as a number of words.
+        scale: gamma; 1 is the class alone, above 1 more of it.
+
+    Raises:
+        ConfigError: a network that was never told anything.
+    """
+    attribute, chances = model.shape.told, model.family.chances
+    if attribute is None or chances is None:
+        raise ConfigError("this run was never told what its texts are: train mdlm or udlm with --set told=length")
+    rule = Grid(FreeGuided(chances, scale))
+    found: list[Canvas] = []
+    for seed in seeds:
+        canvas = model.canvas([columns], seed)
+        labels = torch.tensor(attribute.wanted(value, canvas.tokens.shape[1]))
+        read = model.form.reader
+        *_, last = model.decode(canvas, steps, rule, both(read(Told(model.network, labels)), read(model.network)))
         found.append(last)
     return found
 

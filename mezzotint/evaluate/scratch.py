@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from mezzotint.batch import Batch
 from mezzotint.config import config, from_dict, override, to_dict, write_json
+from mezzotint.data.attributes import Length
 from mezzotint.data.corpus import Vocabulary, vocabulary_of
 from mezzotint.decode.canvas import Canvas
-from mezzotint.decode.loop import decode
+from mezzotint.decode.loop import Denoise, decode
 from mezzotint.decode.rule import Rule
 from mezzotint.denoisers.bert import Bert, BertConfig
 from mezzotint.denoisers.transformer import TransformerConfig
@@ -40,6 +41,8 @@ class Shape:
     family: AnyFamily
     length: int
     """Columns of the texts that it was trained on, the longest it writes."""
+    told: Length | None = None
+    """What the network may be told of a text."""
     encoder: BertConfig | None = None
     """Of a published encoder that training began with, instead of `network`."""
 
@@ -115,11 +118,16 @@ class Scratch:
         store(folder, weights or self.network, record)
 
     @torch.no_grad()
-    def decode(self, canvas: Canvas, steps: int, rule: Rule | None = None) -> Iterator[Canvas]:
-        """The canvas after each step of a rule, the family's own if not given; blocks share `steps` out."""
+    def decode(
+        self, canvas: Canvas, steps: int, rule: Rule | None = None, denoise: Denoise | None = None
+    ) -> Iterator[Canvas]:
+        """The canvas after each step of a rule, the family's own if not given; blocks share `steps` out.
+
+        `denoise` is what the rule reads, the network's own answers if not given.
+        """
         # a generator: a function that returned one would leave the gradients on while it is walked through
         how = rule or self.family.rule
-        yield from decode(canvas, self.form.reader(self.network), how, self.form.plan(canvas, steps))
+        yield from decode(canvas, denoise or self.form.reader(self.network), how, self.form.plan(canvas, steps))
 
     def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:
         """A canvas of nothing but noise."""

@@ -4,10 +4,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mezzotint.layouts import Inputs
 from mezzotint.objectives.base import Loss, Objective
+from mezzotint.objectives.scoring import Split
 from mezzotint.objectives.vectors import Labelled
 from mezzotint.rng import Rng
 
@@ -28,8 +29,27 @@ class Classes:
         """The loss; `batch.labels` is Long[B]."""
         dropped = rng.fork(_DROP).uniform((len(batch.labels), 1), batch.labels.device)[:, 0] < self.drop
         label = torch.where(dropped, self.none, batch.labels)
+        told = _InParts if isinstance(denoiser, Split) else _Told
+        return self.inner(told(denoiser, label), batch, rng)
 
-        def told(inputs: Inputs, t: Tensor | None = None) -> Tensor:
-            return denoiser(replace(inputs, label=label), t)
 
-        return self.inner(told, batch, rng)
+@dataclass(frozen=True)
+class _Told:
+    """A denoiser that hears these labels, Long[B]."""
+
+    denoiser: Any
+    label: Tensor
+
+    def __call__(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
+        return self.denoiser(replace(inputs, label=self.label), t)
+
+
+class _InParts(_Told):
+    """The same for one that can be asked for single columns: `objectives.scoring.Split`."""
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.denoiser.head
+
+    def hidden_at(self, inputs: Inputs, t: Tensor | None, rows: Tensor) -> Tensor:
+        return self.denoiser.hidden_at(replace(inputs, label=self.label), t, rows)

@@ -9,6 +9,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from pydantic import Field
 from torch import nn
 
 from mezzotint.checkpoints.encoder import MINILM
-from mezzotint.config import config, to_dict
+from mezzotint.config import Named, config, to_dict
+from mezzotint.data.attributes import Length, Marked
 from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.denoisers.transformer import TransformerConfig
@@ -40,11 +42,16 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
+from mezzotint.objectives.classes import Classes
+from mezzotint.objectives.vectors import Labelled
 from mezzotint.recipes.start import STARTED, Start
 from mezzotint.schedules import Polynomial
 from mezzotint.train.loop import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
+
+FREE = ("mdlm", "udlm")
+"""Families whose steps can be guided without a classifier."""
 
 
 @config
@@ -62,6 +69,8 @@ class Small:
     """Windows per micro-batch."""
     network: TransformerConfig
     family: AnyFamily
+    told: Annotated[Length, Named] | None = None
+    """What the network hears of nine texts in ten, so that `mezzotint guide --told` can ask for it: length."""
     samples: int = Field(default=2, ge=0)
     """Texts written at every evaluation."""
     sample_steps: int = Field(default=32, gt=0)
@@ -76,6 +85,11 @@ class Small:
         if self.length % block:
             near = -(-self.length // block) * block
             raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
+        if self.told and (self.encoder or self.family.kind not in FREE):
+            raise ConfigError(
+                f"{self.family.kind} {'from an encoder ' if self.encoder else ''}cannot be told what a text is to be: "
+                f"leave told out, or take {' or '.join(FREE)} without an encoder"
+            )
         if self.encoder and self.family.kind not in STARTED:
             raise ConfigError(
                 f"cannot start {self.family.kind} from an encoder, which reads tokens of both sides and no time: "
@@ -94,16 +108,21 @@ class Small:
         start = Start.of(self.encoder) if self.encoder else None
         corpus = find(self.data, self.length, start and start.vocabulary)
         torch.manual_seed(self.train.seed)
-        shape = Shape(network=self.network, family=informed(self.family, corpus), length=self.length)
+        told = self.told and self.told.fitted(corpus.train.ids, self.length, corpus.vocabulary)
+        network = replace(self.network, classes=told.classes) if told else self.network
+        shape = Shape(network=network, family=informed(self.family, corpus), length=self.length, told=told)
         model = start.model(shape, corpus.vocabulary) if start else Scratch.fresh(shape, corpus.vocabulary)
         # the trainer moves the network, and its objective reads tables of the process
         model.family.process.to(pick_device(self.train.device))
         judge = _Judge(self, model, corpus)
-        data = Windows(corpus.train.ids, self.length, self.rows)
+        data, objective = Windows(corpus.train.ids, self.length, self.rows), model.family.objective
+        if told:
+            data = Marked(data, told, corpus.vocabulary, Labelled)
+            objective = Classes(objective, none=told.classes)
         # an encoder is known by its vocabulary
         known = {"family": to_dict(self.family), "vocabulary": corpus.vocabulary.to_dict(), "text": corpus.facts}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        return Task(model.network, model.family.objective, data, judge.evaluate, judge.export, identity)
+        return Task(model.network, objective, data, judge.evaluate, judge.export, identity)
 
 
 def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:

@@ -30,6 +30,9 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
     (home / "my.txt").write_text(TEXT)
     data = f"data={home / 'my.txt'}"
+    edits = (data, "told=length", f"length={COLUMNS}", "train.steps=150", "samples=0")
+    for kind in ("udlm", "mdlm"):
+        train(f"{kind}-small", home / f"{kind}-told", *edits)
     for kind, judges in (("udlm", ("kinds", "length")), ("diffusion-lm", ("kinds",)), ("sed", ("length",))):
         made = train(f"{kind}-small", home / kind, data, f"length={COLUMNS}", "train.steps=150", "samples=0")
         for what in judges:
@@ -76,6 +79,20 @@ def test_a_length_in_words_comes_closer(exact, home, capsys):
     assert sum(len(text.split()) for text in few) < sum(len(text.split()) for text in many)
 
 
+@pytest.mark.parametrize("kind", ["udlm", "mdlm"])
+def test_what_a_network_is_told_comes_true(kind, home, capsys):
+    told, words = home / f"{kind}-told", {}
+    for number, scale in ((1, 3), (8, 3), (8, 0)):
+        texts = written(capsys, told, "--told", number, "--scale", scale)
+        words[number, scale] = sum(len(text.split()) for text in texts)
+    assert words[1, 3] < words[8, 3]
+    # a scale of 0 does not listen: the text is the one that nobody asked for
+    assert words[8, 0] == sum(len(text.split()) for text in written(capsys, told, "--told", 1, "--scale", 0))
+    assert all(text.startswith("a bb") for text in written(capsys, told, "a bb__ ", "--told", 5))
+    # who says nothing gets what was learnt from texts without a label
+    assert len(written(capsys, told)) == 6
+
+
 def test_given_columns_stay_and_the_texts_that_agree_win(home, capsys):
     texts = written(capsys, home / "sed", "a bb__ ", "--scale", "1.5", "--want", f"{home / 'sed-length'}=5")
     assert all(text.startswith("a bb") for text in texts)
@@ -102,6 +119,10 @@ def test_a_setting_of_the_sampler_changes_texts_and_nothing_else(home, capsys):
         (["HOME/udlm", "--want", "HOME/udlm-kinds=vx"], "a pattern has no 'x'"),
         (["HOME/udlm", "--want", f"HOME/udlm-kinds={'v' * 17}"], "does not fit a text of 16 tokens"),
         (["HOME/udlm", "--scale", "2"], "udlm has none"),
+        (["HOME/udlm", "--told", "2"], "never told"),
+        (["HOME/udlm-told", "--told", "many"], "no whole number"),
+        (["HOME/udlm-told", "--scale", "2"], "give both"),
+        (["HOME/udlm-told", "--told", "2", "--want", "HOME/udlm-length=3"], "give --want or --told"),
         (["HOME/sed", "--scale", "-1"], "numbers from 0 up"),
         (["HOME/sed", "--strength", "nan"], "numbers from 0 up"),
         (["HOME/sed", "--samples", "0"], "ask for 1 or more"),
@@ -112,6 +133,12 @@ def test_a_setting_of_the_sampler_changes_texts_and_nothing_else(home, capsys):
 )
 def test_wishes_that_cannot_come_true_are_refused(arguments, sentence, home, capsys):
     assert sentence in refused(capsys, "guide", *[part.replace("HOME", str(home)) for part in arguments])
+
+
+def test_only_steps_that_can_be_guided_are_told(home, tmp_path, capsys):
+    asked = ["--set", f"data={home / 'my.txt'}", "--set", "told=length", "--out", tmp_path / "run"]
+    assert "take mdlm or udlm" in refused(capsys, "train", "bd3lm-small", *asked)
+    assert "told" in refused(capsys, "train", "mdlm-small", *asked, "--set", "told=kinds")
 
 
 def test_judges_need_a_model_that_can_be_guided(home, tmp_path, capsys):

@@ -11,6 +11,8 @@ from mezzotint.decode.grid import Grid
 from mezzotint.decode.guide import FreeGuided, both
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
+from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.errors import ConfigError
 from mezzotint.families import udlm
 from mezzotint.families.mdlm import MDLM
 from mezzotint.layouts import Full
@@ -56,6 +58,26 @@ def taught(settings, drop):
 def test_each_class_and_none_learn_their_own_source(settings):
     learnt = taught(settings, 0.3).logits.detach()[:, :3].softmax(-1)
     torch.testing.assert_close(learnt, torch.cat([P, P.mean(0, keepdim=True)]), rtol=0, atol=0.04)
+
+
+def test_a_network_asked_for_single_columns_gets_the_same_loss():
+    torch.manual_seed(0)
+    net = TransformerConfig(width=16, layers=1, heads=2, classes=2).build(4)
+    nn.init.normal_(net.head.weight)
+    nn.init.normal_(net.told.weight)
+    objective = Classes(MDLM(weights="even").build(4, MASK).objective, NONE, 0.3)
+    asked = objective(net, batch(64, 0), Rng(0, 0))
+    whole = objective(lambda inputs, t: net(inputs, t), batch(64, 0), Rng(0, 0))
+    torch.testing.assert_close(asked.total, whole.total)
+    asked.total.backward()
+    assert net.told.weight.grad.abs().sum(-1).gt(0).all()
+
+
+def test_labels_need_classes():
+    inputs = Full().arrange(torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, 2, dtype=torch.long))
+    inputs.label = torch.zeros(1, dtype=torch.long)
+    with pytest.raises(ConfigError, match="knows no classes"):
+        TransformerConfig(width=16, layers=1, heads=2).build(4)(inputs)
 
 
 def test_without_drops_nothing_is_learnt_of_no_class():

@@ -60,19 +60,28 @@ def test_our_noise_reaches_a_million_times_further():
 
 
 class Extreme:
-    """Noise whose second token is as lucky as a grid of uniforms allows."""
+    """Noise as far up as a grid of uniforms allows."""
 
     def __init__(self, largest):
-        self.values = torch.tensor([[[0.5, largest]]], dtype=torch.float64)
+        self.largest = largest
+
+    def fork(self, name):
+        return self
 
     def uniform(self, shape, device=None):
-        return self.values
+        return torch.full(shape, self.largest, dtype=torch.float64)
 
 
 def test_a_draw_gives_a_token_of_one_in_a_trillion_its_chance():
     p = torch.tensor([[[1 - 1e-12, 1e-12]]])
     assert draw(p, Extreme(1 - 2.0**-53)).item() == 1
     assert draw(p, Extreme(1 - 2.0**-24)).item() == 0
+
+
+def test_the_last_number_draws_no_token_without_a_chance():
+    p = torch.tensor([[[0.1, 0.2, 0.7, 0.0, 0.0], [0.0, 3.0, 0.0, 0.0, 0.0]]])
+    assert draw(p, Extreme(1.0)).tolist() == [[2, 1]]
+    assert draw(p, Extreme(2.0**-60)).tolist() == [[0, 1]]
 
 
 def test_uniforms_use_their_low_bits():

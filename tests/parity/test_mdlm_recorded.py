@@ -7,11 +7,12 @@ import torch
 from given import Fixed, Noised, Uniforms, batch_of, ticked
 
 from mezzotint.batch import Batch
+from mezzotint.decode.propose import Draw
 from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, step, subs
 from mezzotint.objectives.finite import Finite
 from mezzotint.objectives.times import Importance, strata, whole
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.rng import Rng, draw
+from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Exponential, Geometric, Linear, noise_rate, total_noise
 
 ANY = Rng(0)
@@ -116,7 +117,7 @@ def steps(golden):
     last = process.tweedie(process.scores(p0, x, process.alpha(end)), x, process.alpha(end))
     outputs["denoiser.probs"] = last.index_fill(-1, torch.tensor([mask]), 0.0)
     outputs["denoiser.argmax"] = outputs["denoiser.probs"].argmax(-1)
-    outputs["gumbel_sample"] = draw(raw.softmax(-1), Uniforms(golden["gumbel_u"]))
+    outputs["gumbel_sample"] = Draw(precise=True)(raw, Uniforms(golden["gumbel_u"]))[0]
     return outputs
 
 
