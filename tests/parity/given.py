@@ -21,6 +21,11 @@ class Uniforms:
         return self
 
 
+def raced(p, rng):
+    """A draw as the recorded code makes it, by a race of exponentials with a number for every token."""
+    return (p.double() / -rng.uniform(tuple(p.shape), p.device).log()).argmax(-1)
+
+
 class Noised(Absorbing):
     """The absorbing process, met at recorded noisy tokens."""
 

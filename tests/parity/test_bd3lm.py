@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from given import Noised, Uniforms, batch_of, ticked
+from given import Noised, Uniforms, batch_of, raced, ticked
 from safetensors.torch import load_file
 
 from mezzotint.batch import Batch
@@ -111,7 +111,7 @@ def canvas_of(x, mask):
 
 
 class Scripted:
-    """The recorded choice among the open columns, and equal numbers for tokens, so that their draw is the argmax."""
+    """The recorded choice among the open columns, and equal numbers for tokens, so that the likeliest wins a race."""
 
     def __init__(self, open, pick):
         self.place = open.long().cumsum(-1) - 1 == pick
@@ -193,7 +193,8 @@ def first_hitting(golden, network):
 
 
 @pytest.mark.golden("bd3lm")
-def test_every_recorded_number_of_bd3lm(golden, network):
+def test_every_recorded_number_of_bd3lm(golden, network, monkeypatch):
+    monkeypatch.setattr("mezzotint.families.bd3lm.draw", raced)
     outputs = schedules(golden) | training(golden, network)
     outputs |= block_step(golden, network) | first_hitting(golden, network)
     # recorded as float64, but from times in float32
