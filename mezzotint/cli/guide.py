@@ -52,19 +52,9 @@ def guide(
     A judge of length takes a number of words; one of kinds a letter per token: v vowel, c other letter, s space,
     d digit, m mark, ? any.
     """
-    from mezzotint.cli.runs import folder_of
-    from mezzotint.cli.scratch import MOST_STEPS
-    from mezzotint.errors import ConfigError, RequestError
-
-    if samples < 1 or not 1 <= steps <= MOST_STEPS:
-        raise RequestError(f"cannot write {samples} texts in {steps} steps: ask for 1 or more, in 1 to {MOST_STEPS}")
-    if seed < 0 or not all(0 <= x < float("inf") for x in (strength, scale or 0.0)):
-        raise RequestError("--seed, --strength and --scale are numbers from 0 up")
-    if agree and samples < 3:
-        raise RequestError(f"{samples} texts cannot outvote each other: give --samples 3 or more with --agree")
-    folder = folder_of(model)
-    if folder is None:
-        raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
+    _check(samples, steps, (seed, strength, scale or 0.0), agree)
+    folder = _folder(model)
+    from mezzotint.errors import ConfigError
     from mezzotint.evaluate.guided import Guidance, agreed, scaled
     from mezzotint.evaluate.guided import samples as written
     from mezzotint.evaluate.guided import told as hearing
@@ -76,9 +66,7 @@ def guide(
         raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
     if scale is not None and told is None:
         scaled(asked, scale)
-    wishes = []
-    for name, value in map(_wish, want or []):
-        wishes.append((Judge.load(exported(Path(name)), folder), value))
+    wishes = [(Judge.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
     columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
     if told is not None:
         found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
@@ -88,6 +76,28 @@ def guide(
         found = [found[agreed(asked, found)]]
     texts = [asked.texts(canvas)[0] for canvas in found]
     typer.echo(json.dumps({"texts": texts}, ensure_ascii=False) if as_json else "\n".join(texts))
+
+
+def _check(samples: int, steps: int, numbers: tuple[float, ...], agree: bool) -> None:
+    from mezzotint.cli.scratch import MOST_STEPS
+    from mezzotint.errors import RequestError
+
+    if samples < 1 or not 1 <= steps <= MOST_STEPS:
+        raise RequestError(f"cannot write {samples} texts in {steps} steps: ask for 1 or more, in 1 to {MOST_STEPS}")
+    if not all(0 <= x < float("inf") for x in numbers):
+        raise RequestError("--seed, --strength and --scale are numbers from 0 up")
+    if agree and samples < 3:
+        raise RequestError(f"{samples} texts cannot outvote each other: give --samples 3 or more with --agree")
+
+
+def _folder(model: str) -> Path:
+    from mezzotint.cli.runs import folder_of
+    from mezzotint.errors import ConfigError
+
+    folder = folder_of(model)
+    if folder is None:
+        raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
+    return folder
 
 
 def _wish(said: str) -> tuple[str, str]:
