@@ -69,12 +69,17 @@ def draw(p: Tensor, rng: Rng) -> Tensor:
 
     The distribution function is inverted in float64: one number per column, where a race of exponentials takes V.
     """
-    reached = p.double().clamp_min(0).cumsum(-1)
-    total = reached[..., -1:]
-    mark = rng.fork(_DRAW).uniform(tuple(p.shape[:-1]), p.device)[..., None] * total
+    share = rng.fork(_DRAW).uniform(tuple(p.shape[:-1]), p.device)
+    # where nothing has a chance the search ends behind the last token
+    return passed(p.double().clamp_min(0).cumsum(-1), share).clamp_max(p.shape[-1] - 1)
+
+
+def passed(running: Tensor, share: Tensor) -> Tensor:
+    """Long[...], where the running sums Float[..., V] pass a share Float64[...] in (0, 1) of the last of them."""
+    total = running[..., -1]
     # rounding may lift the mark to the total, behind which there is no token
-    mark = torch.minimum(mark, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(reached, mark, right=True)[..., 0].clamp_max(p.shape[-1] - 1)
+    mark = torch.minimum((share * total).to(total.dtype), torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(running, mark[..., None], right=True)[..., 0]
 
 
 @overload

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.odds import best, first_largest
+from mezzotint.rng import passed
 
 
 class Noise(Protocol):
@@ -72,11 +73,7 @@ class Draw:
         temperature = torch.as_tensor(wide(self.temperature), dtype=torch.float32, device=logits.device)
         best = logits.amax(-1, keepdim=True)
         odds = ((logits - best).float() / temperature.clamp_min(torch.finfo(torch.float32).tiny)).exp_().cumsum(-1)
-        total = odds[..., -1]
-        mark = (rng.uniform(tuple(total.shape), logits.device) * total).float()
-        # rounding may lift the mark to the total, behind which there is no token
-        mark = torch.minimum(mark, torch.nextafter(total, torch.zeros_like(total)))
-        tokens = torch.searchsorted(odds, mark[..., None], right=True)[..., 0]
+        tokens = passed(odds, rng.uniform(tuple(odds.shape[:-1]), logits.device))
         return torch.where(temperature.reshape(-1, 1) > 0, tokens, first_largest(logits))
 
     def _race(self, logits: Tensor, rng: Noise) -> Tensor:
