@@ -127,8 +127,13 @@ def test_a_single_uniform_token_is_exact_by_posterior_steps_but_only_in_small_st
     for steps in (1, 4):
         tokens = written(process, exact, 1, steps, Grid(posterior))
         assert chi_square(torch.bincount(tokens[:, 0], minlength=3).double(), TOKEN.p) < 4
-    few, many = (distance(written(process, exact, 1, n, Grid(Euler(process)), 200_000), TOKEN) for n in (4, 64))
-    assert few > 2 * many
+
+    def raced(p, rng):
+        return (p.double() / -rng.uniform(tuple(p.shape), p.device).log()).argmax(-1)
+
+    for solver, rows, least in ((Euler(process, pick=raced), 30_000, 3), (Euler(process), 200_000, 2)):
+        few, many = (distance(written(process, exact, 1, n, Grid(solver), rows), TOKEN) for n in (4, 64))
+        assert few > least * many
 
 
 def test_more_steps_bring_the_sampler_nearer_to_the_source():
