@@ -121,6 +121,8 @@ class Small:
             objective = Classes(objective, none=told.classes)
         # an encoder is known by its vocabulary
         known = {"family": to_dict(self.family), "vocabulary": corpus.vocabulary.to_dict(), "text": corpus.facts}
+        if told:
+            known["told"] = to_dict(told)
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         return Task(model.network, objective, data, judge.evaluate, judge.export, identity)
 

@@ -6,6 +6,8 @@ import shutil
 import pytest
 
 from mezzotint.cli.main import run
+from mezzotint.config import override
+from mezzotint.recipes.small import udlm
 
 TEXT = "".join(
     "".join("aeiou"[n * n % 5] * size + " " + "bcd"[(n + k) * n % 3] * size + " " for k in range(16 // size))
@@ -139,6 +141,12 @@ def test_only_steps_that_can_be_guided_are_told(home, tmp_path, capsys):
     asked = ["--set", f"data={home / 'my.txt'}", "--set", "told=length", "--out", tmp_path / "run"]
     assert "take mdlm or udlm" in refused(capsys, "train", "bd3lm-small", *asked)
     assert "told" in refused(capsys, "train", "mdlm-small", *asked, "--set", "told=kinds")
+
+
+def test_a_run_that_is_told_something_else_is_another_run(home):
+    asked = [f"data={home / 'my.txt'}", f"length={COLUMNS}"]
+    edits = ([], ["told=length"], ['told={"kind": "length", "edges": [3, 7]}'])
+    assert len({override(udlm(), [*asked, *edit]).build().identity for edit in edits}) == len(edits)
 
 
 def test_judges_need_a_model_that_can_be_guided(home, tmp_path, capsys):
