@@ -6,11 +6,13 @@ RUN is the folder of a finished `mezzotint train smollm2-dream` or another recip
 infilling accuracy along training are taken from its metrics.jsonl.  Then the exported model and, with --base or once
 runs are given, the un-adapted one are asked for missing tokens of the corpus' test part, which neither training nor the
 evaluations along it have seen: the same windows, the same holes, one pass per block; adapted ones fill the hole in the
-middle once more with a pass per token.  The un-adapted model is read
+middle once more with a pass per token; I-DLM, which writes from left to right, also says how many tokens its passes
+win.  The un-adapted model is read
 
     causally    as it was trained: left to right, its own answers being read for what comes next
     full        as DiffuLLaMA and Dream read: every column sees every column, logits one column early
     blocks      as SDAR reads: blocks of four, logits at their own column
+    ordered     as WeDLM reads: causally, decided columns before masks, logits at their own column
 
 with a mask of the same embedding.  Every piece is kept in the record as soon as it is there, and not measured again.
 """
@@ -31,16 +33,30 @@ from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
 from mezzotint.denoisers.patterns import BlockCausal, Causal, Full
-from mezzotint.denoisers.published import Aligned, open_published
+from mezzotint.denoisers.published import Aligned, Published, open_published
+from mezzotint.engine.published import named, write
 from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.evaluate.machine import commit, machine, versions
 from mezzotint.recipes.adaptation import Adaptation, held_out, model_of
 from mezzotint.rng import Rng
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
-READINGS = {"causally": (Causal(), 1, 1), "full": (Full(), 1, None), "blocks": (BlockCausal(4), 0, 4)}
+READINGS = {
+    "causally": (Causal(), 1, 1),
+    "full": (Full(), 1, None),
+    "blocks": (BlockCausal(4), 0, 4),
+    "ordered": (Causal(), 0, None),
+}
 """Of the un-adapted model: who sees whom, columns looked back, columns per block."""
-COLOURS = {"diffullama": "#0f766e", "dream": "#c2410c", "sdar": "#4338ca", "fast_dllm": "#a16207"}
+COLOURS = {
+    "diffullama": "#0f766e",
+    "dream": "#c2410c",
+    "sdar": "#4338ca",
+    "fast_dllm": "#a16207",
+    "efficient_dlm": "#be185d",
+    "wedlm": "#0369a1",
+    "idlm": "#65a30d",
+}
 PASSES = "one by one"
 """The hole in as many passes as it has tokens, the surest first."""
 GREY, INK = "#a8a29e", "#292524"
@@ -149,7 +165,10 @@ def measure(
         opened = open_published(run / "export")
         assert isinstance(opened.network, Aligned)
         assert opened.mask_id is not None
-        network, mask_id, block = opened.network, opened.mask_id, opened.block
+        network, mask_id = opened.network, opened.mask_id
+        block = recipe.family.build(opened.vocab, mask_id).block
+        if opened.family == "idlm":
+            record["runs"][name]["drafting"] = drafting(opened, windows)
     if run is not None and "held_out_loss" not in record["runs"][name]:
         record["runs"][name]["held_out_loss"] = losses(recipe, network, mask_id, windows[: recipe.windows])
     model, begun = model_of(network, mask_id, block), time.process_time()
@@ -160,6 +179,14 @@ def measure(
     record["found"][name] = answers
     write_json(out, record)
     print(name, answers, flush=True)
+
+
+def drafting(opened: Published, windows: torch.Tensor) -> dict[str, float]:
+    """Tokens won per pass behind the first half of sixteen windows, each checked by the network itself."""
+    prompts = [row[: len(row) // 2] for row in windows[:16].tolist()]
+    written = [write(opened, [prompt], 32, named(opened, "idlm")) for prompt in prompts]
+    tokens, passes = sum(len(one.texts[0]) for one in written), sum(one.passes for one in written)
+    return {"tokens": tokens, "passes": passes, "tokens_per_pass": round(tokens / passes, 3)}
 
 
 def losses(recipe: Adaptation, network: Aligned, mask_id: int, windows: torch.Tensor) -> dict[str, float]:

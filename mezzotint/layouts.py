@@ -1,21 +1,26 @@
 """How noisy columns are laid out before the network, and who may look at whom.
 
-A layout turns (x_t, clean tokens) into `Inputs` of N columns and takes the L answers back out.  Who sees whom is a mask
-function over indices, in the signature of torch's flex attention, so one definition serves every attention kernel,
-in training and in inference; tests compare the two uses.
+A layout turns (x_t, clean tokens) into `Inputs` of N columns and takes the L answers back out.  Who sees whom is a
+function of masks.py.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mezzotint.errors import CanvasError
-
-Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""(row, head, query, key) index tensors that broadcast -> Bool, true where the query may see the key."""
+from mezzotint.masks import (
+    BlocksBefore,
+    Mask,
+    block_causal,
+    causal,
+    causal_noisy_then_clean,
+    noisy_then_clean,
+    prefix_full,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +36,31 @@ class Attend:
     twin: int | None = None
     """Columns per block where the columns are a noisy and a clean half, `noisy_then_clean`: no clean column sees a
     noisy one, so a network may run the halves apart and leave out what only clean answers need."""
+    rows: int = 1
+    """Rows of the batch that `mask` tells apart; 1 where it is the same for all."""
 
     def dense(self, device: torch.device | str | None = None) -> Tensor | None:
         """Bool[1 or B, 1, queries, keys] for masked attention; None when everything is visible."""
         seen = self.valid[:, None, None, :].to(device) if self.valid is not None else None
-        if self.mask is None or (isinstance(self.mask, _BlockCausal) and self.mask.hides_nothing(self.keys)):
+        if self.mask is None or (isinstance(self.mask, BlocksBefore) and self.mask.hides_nothing(self.keys)):
             return seen
         zero = torch.zeros((), dtype=torch.long, device=device)
+        row = torch.arange(self.rows, device=device)[:, None, None, None]
         query = torch.arange(self.queries, device=device)[None, None, :, None]
         key = torch.arange(self.keys, device=device)[None, None, None, :]
-        allowed = self.mask(zero, zero, query, key)
+        allowed = self.mask(row, zero, query, key)
         return allowed if seen is None else allowed & seen
+
+    def of(self, rows: Tensor) -> "Attend":
+        """The same for some rows Long[n] of the batch."""
+        whole, valid = self.mask, None if self.valid is None else self.valid[rows]
+        if whole is None or self.rows == 1:
+            return replace(self, valid=valid)
+
+        def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            return whole(rows[row], head, query, key)
+
+        return replace(self, mask=mask, valid=valid, rows=len(rows))
 
 
 class Memory(Protocol):
@@ -111,6 +130,18 @@ class Shifted:
 
 
 @dataclass(frozen=True)
+class Causal:
+    """A column sees itself and the columns before it; N = L.  Causal networks that also read masks look like this."""
+
+    def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
+        columns = x_t.shape[1]
+        return Inputs(x_t, torch.arange(columns, device=x_t.device), Attend(columns, columns, causal))
+
+    def extract(self, raw: Tensor) -> Tensor:
+        return raw
+
+
+@dataclass(frozen=True)
 class BlockCausal:
     """A column sees its own block and all blocks before it; N = L.  Sequences decoded block by block look like this."""
 
@@ -141,18 +172,71 @@ class NoisyThenClean:
         Raises:
             CanvasError: L is not a whole number of blocks.
         """
-        columns = x_t.shape[1]
-        if columns % self.block:
-            below = columns - columns % self.block
-            raise CanvasError(
-                f"cannot cut {columns} columns into blocks of {self.block}: use {below} or {below + self.block} columns"
-            )
-        positions = torch.arange(columns, device=x_t.device).repeat(2)
+        columns = _whole(x_t, self.block)
         attend = Attend(2 * columns, 2 * columns, noisy_then_clean(self.block, columns), twin=self.block)
-        return Inputs(torch.cat([x_t, x_0], 1), positions, attend)
+        return _halves(x_t, x_0, attend)
 
     def extract(self, raw: Tensor) -> Tensor:
         return raw[:, : raw.shape[1] // 2]
+
+
+Order = Callable[[Tensor], Tensor]
+"""Noisy columns Long[B, L] -> Long[B, L]: a column's place in the order in which its block is read."""
+
+
+def as_written(x_t: Tensor) -> Tensor:
+    """From left to right."""
+    return torch.arange(x_t.shape[1], device=x_t.device).expand_as(x_t)
+
+
+@dataclass(frozen=True)
+class DecidedFirst:
+    """From left to right, but what is decided before what is masked (WeDLM, 2512.22737)."""
+
+    mask_id: int
+
+    def __call__(self, x_t: Tensor) -> Tensor:
+        return as_written(x_t) + x_t.shape[1] * (x_t == self.mask_id)
+
+
+@dataclass(frozen=True)
+class CausalNoisyThenClean:
+    """[x_t, x_0] for networks that stay causal: `NoisyThenClean` where none sees one that is read after it; N = 2L.
+
+    Noisy columns see the clean blocks before theirs and, of their own block, what `order` puts before them; the clean
+    half is causal, so that it also trains the network to continue text.  Columns stay where they are: an order is a
+    matter of who sees whom, and positions say where a column stands.  L must be a whole number of blocks.
+    """
+
+    block: int
+    order: Order = as_written
+
+    def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
+        """Inputs of 2L columns; positions run 0 to L - 1 twice.
+
+        Raises:
+            CanvasError: L is not a whole number of blocks.
+        """
+        columns = _whole(x_t, self.block)
+        mask = causal_noisy_then_clean(self.block, self.order(x_t))
+        return _halves(x_t, x_0, Attend(2 * columns, 2 * columns, mask, rows=x_t.shape[0]))
+
+    def extract(self, raw: Tensor) -> Tensor:
+        return raw[:, : raw.shape[1] // 2]
+
+
+def _whole(x_t: Tensor, block: int) -> int:
+    columns = x_t.shape[1]
+    if columns % block:
+        below = columns - columns % block
+        raise CanvasError(
+            f"cannot cut {columns} columns into blocks of {block}: use {below} or {below + block} columns"
+        )
+    return columns
+
+
+def _halves(x_t: Tensor, x_0: Tensor, attend: Attend) -> Inputs:
+    return Inputs(torch.cat([x_t, x_0], 1), torch.arange(x_t.shape[1], device=x_t.device).repeat(2), attend)
 
 
 @dataclass(frozen=True)
@@ -171,63 +255,3 @@ class PrefixFull:
 
     def extract(self, raw: Tensor) -> Tensor:
         return raw
-
-
-def causal(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """Each column sees itself and the columns before it."""
-    return query >= key
-
-
-def causal_behind(before: int) -> Mask:
-    """Each column sees itself, those before it, and `before` columns read earlier."""
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return query + before >= key
-
-    return mask
-
-
-@dataclass(frozen=True, slots=True)
-class _BlockCausal:
-    block: int
-    before: int
-
-    def __call__(self, row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query + self.before) // self.block >= key // self.block
-
-    def hides_nothing(self, keys: int) -> bool:
-        """Whether the first query sees the last key, and so every query every key."""
-        return self.before // self.block >= (keys - 1) // self.block
-
-
-def block_causal(block: int, before: int = 0) -> Mask:
-    """Each column sees its own block of `block` columns and the blocks before it.
-
-    The first query stands behind `before` keys that were read earlier, a whole number of blocks.
-    """
-    return _BlockCausal(block, before)
-
-
-def noisy_then_clean(block: int, columns: int) -> Mask:
-    """The training mask over [x_t, x_0] of `columns` columns each (BD3LM, 2503.09573, sec. 3.1).
-
-    Noisy sees noisy of the same block, and clean of earlier blocks; clean sees clean of its own and earlier blocks.
-    """
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        query_clean, key_clean = query >= columns, key >= columns
-        query_block, key_block = (query % columns) // block, (key % columns) // block
-        own = ~query_clean & ~key_clean & (query_block == key_block)
-        past = ~query_clean & key_clean & (query_block > key_block)
-        return own | past | (query_clean & key_clean & (query_block >= key_block))
-
-    return mask
-
-
-def prefix_full(prefix: int) -> Mask:
-    """Columns before `prefix` see only columns before it; the others see everything."""
-
-    def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= prefix) | (key < prefix)
-
-    return mask

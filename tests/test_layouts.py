@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from mezzotint.errors import CanvasError
-from mezzotint.layouts import Attend, BlockCausal, Full, NoisyThenClean, PrefixFull, block_causal, causal
+from mezzotint.layouts import (
+    Attend,
+    BlockCausal,
+    CausalNoisyThenClean,
+    DecidedFirst,
+    Full,
+    NoisyThenClean,
+    PrefixFull,
+)
+from mezzotint.masks import block_causal, causal
 
 TOKENS = torch.arange(12)[None]
 
@@ -52,9 +61,35 @@ def test_noisy_then_clean_repeats_positions_and_gives_back_the_noisy_half():
     assert torch.equal(layout.extract(inputs.x), TOKENS + 100)
 
 
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 6, 12])
+def test_the_causal_halves_see_nothing_that_is_read_after_them(block):
+    mask = seen(CausalNoisyThenClean(block))
+    at = torch.arange(12)
+    assert torch.equal(mask[12:, 12:], at[:, None] >= at)
+    assert not mask[12:, :12].any()
+    assert torch.equal(mask[:12, :12], (at[:, None] >= at) & (at[:, None] // block == at // block))
+    assert torch.equal(mask[:12, 12:], at[:, None] // block > at // block)
+
+
+def test_decided_columns_of_a_block_come_before_its_masks_row_by_row():
+    mask_id = 50
+    x_t = torch.tensor([[mask_id, 1, 2, mask_id], [3, mask_id, mask_id, 4]])
+    layout = CausalNoisyThenClean(4, DecidedFirst(mask_id))
+    attend = layout.arrange(x_t, torch.arange(4).expand(2, -1)).attend
+    seen = attend.dense()[:, 0, :4, :4]
+    for row, order in enumerate(([1, 2, 0, 3], [0, 3, 1, 2])):
+        for place, column in enumerate(order):
+            assert seen[row, column].nonzero()[:, 0].tolist() == sorted(order[: place + 1])
+    last = attend.of(torch.tensor([1]))
+    assert torch.equal(last.dense(), attend.dense()[1:])
+    assert torch.equal(attend.of(torch.tensor([1, 1, 0])).dense(), attend.dense()[[1, 1, 0]])
+
+
 def test_columns_that_are_no_whole_number_of_blocks_are_refused():
     with pytest.raises(CanvasError, match="use 10 or 15 columns"):
         NoisyThenClean(5).arrange(TOKENS, TOKENS)
+    with pytest.raises(CanvasError, match="use 10 or 15 columns"):
+        CausalNoisyThenClean(5).arrange(TOKENS, TOKENS)
 
 
 def test_a_prefix_sees_only_itself():

@@ -14,7 +14,10 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
+    from mezzotint.decode.generate import Model
+    from mezzotint.decode.judged import Introspective
     from mezzotint.decode.presets import Preset
+    from mezzotint.decode.ways import Running
 
 HOLE = re.compile(r" ?(_{3,})")
 """Tokens to be written, as many as underscores; the blank before them is theirs, since tokens carry it."""
@@ -22,7 +25,7 @@ TOKENS = 32
 """New tokens where none are asked for and the prompt has no hole."""
 
 USUAL = {(False, False): "eb", (False, True): "dream-ref", (True, False): "sdar", (True, True): "fdllm2"}
-"""(block by block, shifted logits) -> the preset."""
+"""(block by block, shifted logits) -> the preset; causal networks have their own."""
 
 
 def folder_of(model: str, family: str | None = None) -> Path | None:
@@ -41,7 +44,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
             continue
         if not isinstance(config, dict) or config.get("model_type") not in LLAMA_SHAPED:
             continue
-        if config.get("is_causal") is False and config.get("mask_token_id") is not None:
+        if None not in (config.get("is_causal"), config.get("mask_token_id"), config.get("shift_logits")):
             return folder
     return None
 
@@ -49,8 +52,6 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Continue a prompt, or fill its holes, and print the whole text."""
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.generate import Run
-    from mezzotint.decode.presets import decoding
     from mezzotint.denoisers.published import open_published
     from mezzotint.engine.published import model_of
 
@@ -74,9 +75,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
             f"{published.context}"
         )
     model = model_of(published)
-    if holes:
-        how = replace(how, ends="never", halt=False)
-    run = Run(model, [columns], new, decoding(how, model, holes + new), [settings.seed])
+    run = _begun(how, model, columns, new, settings.seed)
     loaded = time.perf_counter()
 
     def show(token: int, undecided: bool) -> str:
@@ -107,10 +106,25 @@ def _columns(tokenizer: "Tokenizer", prompt: str) -> list[int | None]:
     return columns
 
 
-def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
+def _begun(how: "Preset | Introspective", model: "Model", columns: list[int | None], new: int, seed: int) -> "Running":
+    """A generation of the holes among the columns and of `new` tokens behind them."""
+    from mezzotint.decode.generate import Run
+    from mezzotint.decode.presets import Preset, decoding
+
+    holes = columns.count(None)
+    if isinstance(how, Preset):
+        how = replace(how, ends="never", halt=False) if holes else how
+        return Run(model, [columns], new, decoding(how, model, holes + new), [seed])
+    if holes:
+        raise ConfigError("this model writes from left to right and cannot fill holes (___): end the prompt before one")
+    return how.begin(model, [[token for token in columns if token is not None]], new, [seed])
+
+
+def _preset(folder: Path, settings: Settings) -> tuple["Preset | Introspective", str]:
     """How to decode, with the numbers of the command line, and its name."""
-    from mezzotint.decode.presets import PRESETS
-    from mezzotint.decode.ways import unknown
+    from mezzotint.decode.judged import Introspective
+    from mezzotint.decode.presets import PRESETS, Preset
+    from mezzotint.decode.ways import WAYS, unknown
 
     if refused := settings.given("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier"):
         raise ConfigError(
@@ -119,12 +133,17 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset", str]:
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     block = config.get("block_size")
-    usual = USUAL[bool(block), bool(config.get("shift_logits"))]
+    shift = bool(config.get("shift_logits"))
+    usual = ("wedlm", "idlm")[shift] if config.get("is_causal") else USUAL[bool(block), shift]
     name = settings.preset or usual
-    if name not in PRESETS:
-        raise unknown(name, PRESETS)
+    how = WAYS.get(name)
+    if not isinstance(how, Preset | Introspective):
+        raise unknown(name, [*PRESETS, "idlm"])
     given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
-    how = PRESETS[name]
+    if isinstance(how, Introspective):
+        if unread := given.keys() - {"temperature", "top_p"}:
+            raise ConfigError(f"--{sorted(unread)[0]} is nothing to the preset {name}: leave it out")
+        return replace(how, **given), name
     if block is not None and how.block is not None:
         given = {"block": math.gcd(how.block, block)} | given
     return replace(how, **given), name

@@ -42,7 +42,7 @@ def _ours(run: Path, out: Path) -> None:
 
     from mezzotint.denoisers.export import Marks, decoder_of, write
     from mezzotint.evaluate.scratch import Scratch
-    from mezzotint.layouts import causal
+    from mezzotint.masks import causal
 
     model = Scratch.load(run)
     columns, mask_id = torch.zeros(1, model.shape.length, dtype=torch.long), model.vocabulary.mask_id
@@ -65,7 +65,7 @@ def _published(folder: Path, out: Path, family: str, mask_id: int | None) -> Non
         raise ConfigError(f"cannot convert {folder}: a {model.family} network has no counterpart in those layouts")
     marks = Marks(
         causal=isinstance(model.attention, Causal),
-        mask_id=model.mask_id,
+        mask_id=None if model.family == "ar" else model.mask_id,
         block=model.block,
         shift=model.shift,
         stop_ids=model.stop_ids,

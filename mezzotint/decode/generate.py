@@ -15,7 +15,7 @@ from mezzotint.decode.plan import Plan
 from mezzotint.decode.reader import Guidance, Network, Reader, Sees, full
 from mezzotint.decode.rule import Rule
 from mezzotint.errors import CanvasError
-from mezzotint.layouts import block_causal
+from mezzotint.masks import block_causal
 from mezzotint.rng import Rng
 
 

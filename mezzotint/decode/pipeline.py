@@ -26,7 +26,7 @@ from mezzotint.decode.propose import Noise, Propose, certain
 from mezzotint.decode.reader import Reader, Sees
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.errors import ConfigError
-from mezzotint.layouts import Mask
+from mezzotint.masks import Mask
 
 
 @config

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mezzotint.decode.cache import Kept, Policy, Read, Store, nothing
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.layouts import Attend, Inputs, Mask
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import Mask
 
 Sees = Callable[[int], Mask | None]
 """Columns read before -> who sees whom among all of them; `full` for networks whose columns all see each other."""

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from mezzotint.decode.cache import Kept
 from mezzotint.decode.reader import Network
-from mezzotint.layouts import Attend, Inputs, Mask, causal_behind
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import Mask, causal_behind
 
 Texts = Sequence[Sequence[int]]
 

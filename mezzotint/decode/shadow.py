@@ -15,7 +15,8 @@ from mezzotint.decode.propose import probable
 from mezzotint.decode.reader import Network
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import rank
-from mezzotint.layouts import Attend, Inputs, Mask
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import Mask
 from mezzotint.rng import Rng
 
 

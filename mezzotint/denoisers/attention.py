@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mezzotint.layouts import Attend, causal
+from mezzotint.layouts import Attend
+from mezzotint.masks import causal
 
 Mixer = Callable[[Tensor, Tensor, Tensor], Tensor]
 

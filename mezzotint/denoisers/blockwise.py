@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mezzotint.denoisers.kv import KVCache
-from mezzotint.layouts import Attend, Inputs, block_causal
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import block_causal
 
 
 class Rememberer(Protocol):

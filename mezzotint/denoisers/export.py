@@ -1,7 +1,7 @@
 """Networks of ours -> folders that others load: a Llama's, a Qwen2's, a Qwen3's or a Qwen3-MoE's, whichever fits.
 
-Models that are not causal are stored under the same names; their configuration then carries `mask_token_id` and
-`block_size` (SDAR's fields), `is_causal` (RND1's) and `shift_logits` (llama.cpp's); `open_published` knows them by it.
+Diffusion models are stored under the same names; their configuration then carries `mask_token_id` and `block_size`
+(SDAR's fields), `is_causal` (RND1's) and `shift_logits` (llama.cpp's); `open_published` knows them by it.
 """
 
 import json
@@ -27,10 +27,11 @@ class Marks:
 
     causal: bool
     mask_id: int | None = None
+    """Of models that read masks; None for causal models that only continue text."""
     block: int | None = None
     """Columns of a block, for models that write block by block."""
     shift: bool = False
-    """Of models that are not causal: row i of the logits predicts column i + 1."""
+    """Of models that read masks: row i of the logits predicts column i + 1."""
     begin_id: int | None = None
     stop_ids: tuple[int, ...] = ()
     pad_id: int | None = None
@@ -127,8 +128,8 @@ def _config(decoder: Decoder, kind: str, marks: Marks) -> dict[str, Any]:
             "decoder_sparse_step": 1,
             "mlp_only_layers": list(shape.dense),
         }
-    if not marks.causal:
-        document |= {"is_causal": False, "mask_token_id": marks.mask_id, "shift_logits": marks.shift}
+    if marks.mask_id is not None:
+        document |= {"is_causal": marks.causal, "mask_token_id": marks.mask_id, "shift_logits": marks.shift}
         if marks.block is not None:
             document["block_size"] = marks.block
     return document

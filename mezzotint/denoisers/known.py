@@ -154,9 +154,13 @@ def family_of(config: dict[str, Any], file: str) -> str:
     if "wedlm" in named:
         return "wedlm"
     if kind in _CAUSAL:
-        if config.get("mask_token_id") is None or config.get("is_causal") is not False:
+        shift = config.get("shift_logits")
+        if config.get("mask_token_id") is None or not isinstance(config.get("is_causal"), bool):
             return "ar"
-        return _TURNED[bool(config.get("block_size")), bool(config.get("shift_logits"))]
+        if config["is_causal"]:
+            # a causal model with a mask of no use has no reason to say where its logits stand
+            return "ar" if shift is None else "idlm" if shift else "wedlm"
+        return _TURNED[bool(config.get("block_size")), bool(shift)]
     remedy = "it asks to run code of its own (auto_map), which is never done: " if config.get("auto_map") else ""
     raise CheckpointError(
         f"{file} has model_type {config.get('model_type')!r}, which is not known here: {remedy}"

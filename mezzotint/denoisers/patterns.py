@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from mezzotint.denoisers.decoder import EVERYTHING
-from mezzotint.layouts import Attend, Mask, block_causal, causal_behind
+from mezzotint.layouts import Attend
+from mezzotint.masks import Mask, block_causal, causal_behind
 from mezzotint.rng import Rng
 
 

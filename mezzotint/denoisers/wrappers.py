@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mezzotint.errors import ConfigError
-from mezzotint.layouts import Attend, Inputs
+from mezzotint.layouts import Inputs
 from mezzotint.rng import uniform
 
 Drop = Callable[[Inputs, Tensor | None], tuple[Inputs, Tensor | None]]
@@ -147,10 +147,8 @@ def taken(inputs: Inputs, rows: Tensor) -> Inputs:
     def some(x: Any) -> Any:
         return None if x is None else x[rows]
 
-    attend = inputs.attend
-    attend = Attend(attend.queries, attend.keys, attend.mask, some(attend.valid), attend.twin)
     positions = inputs.positions[rows] if inputs.positions.dim() == 2 else inputs.positions
-    return Inputs(inputs.x[rows], positions, attend, some(inputs.label), inputs.memory)
+    return Inputs(inputs.x[rows], positions, inputs.attend.of(rows), some(inputs.label), inputs.memory)
 
 
 def _as_is(inputs: Inputs, t: Tensor | None) -> tuple[Inputs, Tensor | None]:

@@ -2,7 +2,8 @@
 
 A network fills holes by its own reading: all at once where every column sees every other, block by block where blocks
 see the blocks before them, column by column where it is causal, what was written being read for what comes next
-(`infilled`).  Families that are compared by their own samplers write a hole with them (`rewritten`).
+(`infilled`); causal networks that read masks behind everything that is decided fill them at once too.  Families that
+are compared by their own samplers write a hole with them (`rewritten`).
 """
 
 from collections.abc import Sequence
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.decode.cache import Settled, nothing
+from mezzotint.decode.cache import Policy, Settled, Sorted, nothing
 from mezzotint.decode.generate import Decoding, Model, Run
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import surest
 from mezzotint.decode.shapers import Ban
+from mezzotint.denoisers.patterns import Causal
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.scratch import Scratch
 from mezzotint.rng import Rng
@@ -73,7 +75,7 @@ def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tens
     decoding = Decoding(
         rule=Unmask(likeliest, surest, shapers=(Ban(model.never),)),
         plan=Blocks(size, min(steps, size), place=following if model.block is None else multiples),
-        policy=nothing if model.block is None else Settled(model.block),
+        policy=_reading(model),
         halt=False,
         focus=True,
     )
@@ -81,6 +83,12 @@ def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tens
     for _ in run:
         pass
     return run.result().canvas.tokens[:, : windows.shape[1]].cpu()
+
+
+def _reading(model: Model) -> Policy:
+    if model.block is not None:
+        return Settled(model.block)
+    return Sorted(keep=False) if isinstance(model.pattern, Causal) else nothing
 
 
 def infilled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1, rows: int = 32) -> Found:

@@ -22,7 +22,8 @@ from mezzotint.decode.rule import Unmask
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.families.forms import Tokens
-from mezzotint.layouts import Attend, Inputs, Shifted, block_causal
+from mezzotint.layouts import Attend, Inputs, Shifted
+from mezzotint.masks import block_causal
 from mezzotint.objectives.base import Loss
 from mezzotint.objectives.scoring import Split, cross_entropy
 from mezzotint.processes.absorbing import Absorbing

@@ -16,7 +16,8 @@ from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
 from mezzotint.decode.reader import Reader
 from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.layouts import Full, block_causal
+from mezzotint.layouts import Full
+from mezzotint.masks import block_causal
 
 Rows = Sequence[Sequence[int | None]]
 """Texts with a None for every column that is to be written."""

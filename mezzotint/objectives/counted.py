@@ -14,6 +14,7 @@ from torch import Tensor
 from mezzotint.batch import Batch
 from mezzotint.layouts import Full, Inputs, Layout
 from mezzotint.objectives.base import Loss
+from mezzotint.objectives.choosing import Choose
 from mezzotint.objectives.scoring import Split, cross_entropy
 from mezzotint.objectives.times import Times, whole
 from mezzotint.processes.absorbing import Absorbing
@@ -43,14 +44,38 @@ def per_text(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return target.sum(-1, keepdim=True).clamp_min(1) * rows, rows
 
 
+def as_weighed(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights add up to one already (`balanced`)."""
+    count = masked.sum()
+    return torch.ones_like(count), count
+
+
 def inverse(t: Tensor, masked: Tensor) -> Tensor:
     """1 / t: with a share t of the columns masked, the bound's weight."""
     return 1 / t
 
 
+def balanced(t: Tensor, masked: Tensor) -> Tensor:
+    """1 / t over its sum at masked columns: a mean in which lightly masked blocks count more (WeDLM)."""
+    weight = 1 / t
+    return weight / (weight * masked).sum().clamp_min(1e-12)
+
+
 def plain(t: Tensor, masked: Tensor) -> Tensor:
     """One."""
     return torch.ones_like(t)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What is hidden of a batch."""
+
+    masked: Tensor
+    """Bool[B, L]."""
+    target: Tensor
+    """Bool[B, L]: what may be masked."""
+    t: Tensor
+    """Float[B, L], the share of masks that was asked for."""
 
 
 @dataclass(frozen=True)
@@ -66,25 +91,35 @@ class Counted:
     """Columns at the start of every text that are never noised: 1 for networks that predict from the column before."""
     mirrored: bool = False
     """Train on the complement of each mask too, so that every target column is masked once (Fast-dLLM v2)."""
+    choose: Choose | None = None
+    """Which columns are masked, given their shares; None leaves each column's fate to the process."""
     certain: float = 0.0
     """Weight of the mean entropy where masked columns are already right: confidence-aware training (LLaDA2.0's CAP)."""
 
     def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
         """The loss on one batch; with `mirrored`, over both halves."""
-        target = batch.target.clone()
-        target[:, : self.given] = False
-        t = self.times(batch, rng).expand(batch.tokens.shape)
-        x_t = self.process.corrupt(batch.tokens, t, rng)
-        masked = (x_t == self.process.mask_id) & target
+        noise = self.noised(batch, rng)
+        masked, target, t = noise.masked, noise.target, noise.t
         if not self.mirrored:
             return self._loss(denoiser, batch.tokens, masked, target, t)
         tokens, target = torch.cat([batch.tokens] * 2), torch.cat([target] * 2)
         masked = torch.cat([masked, ~masked & target[: len(masked)]])
         return self._loss(denoiser, tokens, masked, target, torch.cat([t, 1 - t]))
 
+    def noised(self, batch: Batch, rng: Rng) -> Noise:
+        """What is masked of a batch, by how much."""
+        target = batch.target.clone()
+        target[:, : self.given] = False
+        t = self.times(batch, rng).expand(batch.tokens.shape)
+        if self.choose is None:
+            masked = self.process.corrupt(batch.tokens, t, rng) == self.process.mask_id
+        else:
+            masked = self.choose(t, rng)
+        return Noise(masked & target, target, t)
+
     def _loss(self, denoiser: Any, x_0: Tensor, masked: Tensor, target: Tensor, t: Tensor) -> Loss:
         x_t = x_0.masked_fill(masked, self.process.mask_id)
-        if _splits(denoiser) and not self.certain:
+        if not self.certain and isinstance(denoiser, Split):
             return self._split(denoiser, self.layout.arrange(x_t, x_0), x_0, masked, target, t)
         raw = self.layout.extract(denoiser(self.layout.arrange(x_t, x_0), t))
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
@@ -116,7 +151,3 @@ class Counted:
     def over(self, layout: Layout) -> "Counted":
         """The same on another layout."""
         return replace(self, layout=layout)
-
-
-def _splits(denoiser: Any) -> bool:
-    return isinstance(denoiser, Split)

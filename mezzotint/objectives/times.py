@@ -26,6 +26,11 @@ def whole(batch: Batch, rng: Rng) -> Tensor:
     return _spread(rows, rng, batch.tokens.device)[:, None]
 
 
+def everything(batch: Batch, rng: Rng) -> Tensor:
+    """Float[B, 1]: always 1, where nothing of a text is left."""
+    return torch.ones(batch.tokens.shape[0], 1, device=batch.tokens.device)
+
+
 @dataclass(frozen=True)
 class PerBlock:
     """Float[B, L]: one time per block of `block` columns, spread over all blocks of the batch (2503.09573)."""

@@ -1,4 +1,4 @@
-"""Diffusion models from causal checkpoints: DiffuLLaMA, Dream, SDAR and Fast-dLLM v2 on a text of the user's.
+"""Diffusion models from causal checkpoints: seven published ways of turning one into the other, on a user's text.
 
 They differ in their family card alone: who sees whom while training and afterwards, whether logits stay one column
 early, and what a masked column counts for.  docs/ar-initialisation.md has what they reach.
@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from mezzotint import layouts
 from mezzotint.batch import Batch
 from mezzotint.checkpoints import DEFAULT_MODEL, TokenizerSpec, open_checkpoint
 from mezzotint.config import Named, config, to_dict
@@ -27,22 +28,29 @@ from mezzotint.denoisers.adapting import Trainee, mask_of, tokenizer_with_mask, 
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.export import Marks, write
 from mezzotint.denoisers.lora import LoRA, attach, merged
-from mezzotint.denoisers.patterns import BlockCausal, Full
+from mezzotint.denoisers.patterns import BlockCausal, Causal, Full, Pattern
 from mezzotint.denoisers.published import Aligned
 from mezzotint.errors import CheckpointError, ConfigError
 from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.families.base import Family
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Dream
+from mezzotint.families.efficient_dlm import EfficientDLM
 from mezzotint.families.fast_dllm import FastDLLM
+from mezzotint.families.idlm import IDLM
 from mezzotint.families.llada import LLaDA
 from mezzotint.families.llada2 import LLaDA2
 from mezzotint.families.sdar import SDAR
+from mezzotint.families.wedlm import WeDLM
 from mezzotint.rng import Rng
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
 
-Turned = Annotated[DiffuLLaMA | Dream | SDAR | FastDLLM | LLaDA | LLaDA2, Field(discriminator="kind"), Named]
+Turned = Annotated[
+    DiffuLLaMA | Dream | SDAR | FastDLLM | EfficientDLM | WeDLM | IDLM | LLaDA | LLaDA2,
+    Field(discriminator="kind"),
+    Named,
+]
 """What a causal model can be turned into: every published family that is trained by itself."""
 
 
@@ -109,11 +117,10 @@ class Adaptation:
         if self.lora is not None:
             attach(decoder, self.lora, mask_id)
         family = self.family.build(vocab, mask_id)
-        pattern = Full() if family.block is None else BlockCausal(family.block)
         judge = _Judge(self, family, mask_id, checkpoint.tokenizer, held_out(held, self.length, self.windows))
         known = {"family": to_dict(self.family), "model": checkpoint.name, "mask": mask_id, "text": found.facts}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        network = Trainee(Aligned(decoder, pattern, family.lookback))
+        network = Trainee(Aligned(decoder, _pattern(family), family.lookback))
         data = Windows(train, self.length, self.rows)
         return Task(network, family.objective, data, judge.evaluate, judge.export, identity)
 
@@ -141,13 +148,13 @@ class _Judge:
     def export(self, network: nn.Module, folder: Path) -> None:
         """A folder that `mezzotint generate`, and others, read: Llama's or Qwen's names, adapters merged."""
         assert isinstance(network, Trainee)
-        decoder, block = network.network.decoder, self.family.block
+        decoder, causal = network.network.decoder, isinstance(network.network.pattern, Causal)
         assert isinstance(decoder, Decoder)
         stop = Tokenizer.from_spec(self.spec).eos_ids
         marks = Marks(
-            causal=False,
+            causal=causal,
             mask_id=self.mask_id,
-            block=block,
+            block=None if causal else self.family.block,
             shift=bool(self.family.lookback),
             begin_id=stop[0],
             stop_ids=stop,
@@ -159,6 +166,13 @@ class _Judge:
         # a model that was there before stays whole until the new one is
         shutil.rmtree(folder)
         fresh.rename(folder)
+
+
+def _pattern(family: Family) -> Pattern:
+    """Who sees whom when the family's network reads a canvas."""
+    if isinstance(family.reading, layouts.Causal):
+        return Causal()
+    return Full() if family.block is None else BlockCausal(family.block)
 
 
 def model_of(network: Aligned, mask_id: int, block: int | None) -> Model:
@@ -200,3 +214,18 @@ def sdar() -> Adaptation:
 def fast_dllm() -> Adaptation:
     """Blocks of eight that keep the shift, every mask beside its complement."""
     return adapting(FastDLLM(block=8))
+
+
+def efficient_dlm() -> Adaptation:
+    """Blocks of sixteen whose last masks are hidden at their end."""
+    return adapting(EfficientDLM())
+
+
+def wedlm() -> Adaptation:
+    """Causal attention, decided columns read before masks, next tokens learnt beside."""
+    return adapting(WeDLM())
+
+
+def idlm() -> Adaptation:
+    """A causal model that goes on causally, and learns to draft three tokens behind its own."""
+    return adapting(IDLM())

@@ -13,7 +13,7 @@ from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import Seeded, Unmask
 from mezzotint.decode.select import Above, surest
 from mezzotint.decode.shapers import Ban
-from mezzotint.layouts import causal
+from mezzotint.masks import causal
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10], [11, 12, 13, 14]]
 RULE = Unmask(likeliest, Above(0.5), shapers=(Ban(torch.arange(23) == MASK),))

@@ -10,7 +10,8 @@ from tiny_reader import MASK, VOCAB, model
 from mezzotint.decode.canvas import rebuilt
 from mezzotint.decode.indel import InsertDelete
 from mezzotint.errors import ConfigError
-from mezzotint.layouts import Attend, Inputs, block_causal
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import block_causal
 
 DELETE, INSERT, BLOCK = 20, 21, 6
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10]]

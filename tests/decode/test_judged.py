@@ -10,7 +10,8 @@ from mezzotint.decode.generate import Model
 from mezzotint.decode.judged import Choose, Introspective, Judged
 from mezzotint.decode.reading import Reading, behind_sets
 from mezzotint.errors import CanvasError, ConfigError
-from mezzotint.layouts import Attend, Inputs, causal_behind
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import causal_behind
 
 PROMPTS = [[1, 2, 3, 4, 6], [9], [7, 8]]
 

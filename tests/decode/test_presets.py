@@ -15,7 +15,7 @@ from mezzotint.decode.plan import Blocks
 from mezzotint.decode.presets import PRESETS, Preset, decoding
 from mezzotint.decode.ways import way
 from mezzotint.errors import CanvasError, ConfigError
-from mezzotint.layouts import causal
+from mezzotint.masks import causal
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, MASK, STOP, 10], []]
 

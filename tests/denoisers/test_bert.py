@@ -6,7 +6,8 @@ from transformers import BertConfig, BertForMaskedLM, BertModel
 
 from mezzotint.denoisers.bert import load_bert
 from mezzotint.errors import CapacityError, CheckpointError
-from mezzotint.layouts import Attend, Full, Inputs, causal
+from mezzotint.layouts import Attend, Full, Inputs
+from mezzotint.masks import causal
 
 
 @pytest.fixture(params=[BertForMaskedLM, BertModel], ids=["with its head", "an encoder alone"])

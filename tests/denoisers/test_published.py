@@ -178,6 +178,11 @@ def test_code_and_pickles_are_refused(folder):
         ({"model_type": "qwen2", "architectures": ["WeDLMForCausalLM"]}, "wedlm"),
         ({"model_type": "gpt2", "architectures": ["DiscreteDiffusionModel"]}, "diffugpt"),
         ({"model_type": "qwen3"}, "ar"),
+        ({"model_type": "qwen3", "mask_token_id": 5}, "ar"),
+        ({"model_type": "qwen3", "mask_token_id": 5, "is_causal": True}, "ar"),
+        ({"model_type": "qwen3", "mask_token_id": 5, "is_causal": True, "shift_logits": True}, "idlm"),
+        ({"model_type": "llama", "mask_token_id": 5, "is_causal": True, "shift_logits": False}, "wedlm"),
+        ({"model_type": "llama", "mask_token_id": 5, "is_causal": False, "shift_logits": False}, "masked"),
     ],
 )
 def test_30_families_are_told_by_more_than_their_type(config, family):

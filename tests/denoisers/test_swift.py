@@ -15,7 +15,8 @@ from mezzotint.denoisers.published import Aligned
 from mezzotint.denoisers.swift import Swift
 from mezzotint.denoisers.transformer import TransformerConfig
 from mezzotint.errors import CapacityError
-from mezzotint.layouts import Attend, Inputs, block_causal
+from mezzotint.layouts import Attend, Inputs
+from mezzotint.masks import block_causal
 
 PLAIN = {"vocab": 83, "width": 40, "inner": 72, "layers": 3, "heads": 4, "kv_heads": 4, "head_dim": 16}
 KINDS = {

@@ -7,15 +7,19 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
+from mezzotint.denoisers.adapting import Trainee
 from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.patterns import BlockCausal, Full, dense
+from mezzotint.denoisers.patterns import BlockCausal, Causal, Full, dense
 from mezzotint.denoisers.published import Aligned, InPlace
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Cart, Dream
+from mezzotint.families.efficient_dlm import EfficientDLM
 from mezzotint.families.fast_dllm import FastDLLM
+from mezzotint.families.idlm import IDLM
 from mezzotint.families.llada import LLaDA
 from mezzotint.families.llada2 import LLaDA2
 from mezzotint.families.sdar import SDAR
+from mezzotint.families.wedlm import WeDLM
 from mezzotint.rng import Rng
 
 VOCAB, MASK, ROWS, LENGTH = 7, 6, 4, 8
@@ -142,6 +146,101 @@ def test_llada2_prices_doubt_where_the_network_is_right():
     p = raw.softmax(-1)[right]
     doubt = -(p * p.log()).sum(-1).mean()
     torch.testing.assert_close(loss.total, (nats * masked).sum() / masked.sum() + 2 * doubt)
+
+
+def test_efficient_dlm_masks_exact_numbers_and_counts_masked_ones():
+    loss, masked, t, nats, inputs = trained(EfficientDLM(block=4))
+    assert inputs.x.shape == (ROWS, 2 * LENGTH)
+    shares = t.unflatten(1, (-1, 4))
+    assert (shares == shares[..., :1]).all()
+    assert torch.equal(masked.unflatten(1, (-1, 4)).sum(-1), (4 * shares[..., 0].double()).round().long())
+    torch.testing.assert_close(loss.total, (nats / t * masked).sum() / masked.sum())
+
+
+def test_wedlm_weighs_masks_to_one_and_continues_the_clean_half():
+    target = torch.arange(LENGTH) >= torch.tensor([[0], [0], [3], [5]])
+    loss, masked, t, nats, inputs = trained(WeDLM(block=4, following=0.5), target)
+    asked = (4 * t.double()).round().long()
+    assert not masked[~target].any()
+    assert torch.equal(masked.unflatten(1, (-1, 4)).sum(-1)[:2], asked.unflatten(1, (-1, 4))[:2, :, 0])
+    hidden = (nats / t * masked).sum() / (masked / t).sum()
+    # without a shift row i of the clean half says at i what comes behind it
+    following = -RAW[:, :-1].log_softmax(-1).gather(-1, TOKENS[:, 1:, None])[..., 0]
+    torch.testing.assert_close(loss.total, hidden + 0.5 * following[target[:, 1:]].mean())
+    assert torch.equal(inputs.x[:, LENGTH:], TOKENS)
+
+
+@pytest.mark.parametrize("following", [0.2, None])
+def test_idlm_masks_everything_but_the_first_and_keeps_the_causal_loss(following):
+    loss, masked, _, nats, _ = trained(IDLM(block=4, following=following))
+    assert masked[:, 1:].all()
+    assert not masked[:, 0].any()
+    # the recorded logits stand where a shifted network's stand after the shift is undone
+    hidden = clean = nats[:, 1:].mean()
+    torch.testing.assert_close(loss.total, hidden + (1.0 if following is None else following) * clean)
+    torch.testing.assert_close(loss.metrics["masked"], loss.metrics["next"])
+
+
+@pytest.mark.parametrize("config", [WeDLM(block=4), IDLM(block=4, following=None)], ids=lambda c: c.kind)
+def test_joint_losses_of_single_columns_are_those_of_all_logits(config):
+    family = config.build(VOCAB, MASK)
+    network = Trainee(small(Causal(), family.lookback))
+    whole = InPlace(network.network)
+    target = torch.arange(LENGTH).expand(ROWS, -1) >= 2
+    losses, slopes = [], []
+    for denoiser in (network, whole):
+        network.zero_grad()
+        loss = family.objective(denoiser, Batch(TOKENS, target), Rng(6))
+        loss.total.backward()
+        losses.append(loss)
+        slopes.append([p.grad.clone() for p in network.parameters()])
+    torch.testing.assert_close(losses[0].total, losses[1].total)
+    torch.testing.assert_close(losses[0].per_token, losses[1].per_token)
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_8_wedlms_two_streams_equal_reading_decided_columns_first():
+    """Logits of a block's masks are those of a causal network that reads them last, decided columns before."""
+    network, block = small(Causal(), 0), 4
+    family, read = WeDLM(block=block).build(VOCAB, MASK), []
+
+    def denoiser(inputs, t):
+        read.extend((inputs.x, InPlace(network)(inputs, t)))
+        return read[1]
+
+    family.objective(denoiser, Batch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool)), Rng(5))
+    noisy, raw = read[0][:, :LENGTH], read[1]
+    ordered = 0
+    for row, start in itertools.product(range(ROWS), range(0, LENGTH, block)):
+        own = torch.arange(start, start + block)
+        open = noisy[row, own] == MASK
+        at = torch.cat([torch.arange(start), own[~open], own[open]])
+        ordered += not torch.equal(at, torch.arange(start + block))
+        text = torch.where(at < start, TOKENS[row, at], noisy[row, at])
+        want = torch.empty(start + block, VOCAB)
+        want[at] = network(text[None], at)[0]
+        torch.testing.assert_close(raw[row, own], want[own], rtol=1e-4, atol=1e-5)
+    assert ordered, "no block had a mask before something decided"
+    torch.testing.assert_close(raw[:, LENGTH:], network(TOKENS), rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_8_idlms_two_streams_equal_masks_behind_a_causal_text():
+    network, block = small(Causal(), 1), 4
+    family, read = IDLM(block=block).build(VOCAB, MASK), []
+
+    def denoiser(inputs, t):
+        read.extend((inputs.x, network.head(network.hidden(inputs, t))))
+        return read[1]
+
+    family.objective(denoiser, Batch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool)), Rng(5))
+    noisy, raw = read[0][:, :LENGTH], read[1]
+    for start in range(0, LENGTH, block):
+        text = torch.cat([TOKENS[:, :start], noisy[:, start : start + block]], 1)
+        want = network.raw(text)[:, start:]
+        torch.testing.assert_close(raw[:, start : start + block], want, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(raw[:, LENGTH:], network.raw(TOKENS), rtol=1e-4, atol=1e-5)
 
 
 def small(pattern, lookback):

@@ -17,7 +17,8 @@ from mezzotint.denoisers.blockwise import BlockReader
 from mezzotint.denoisers.dit import DiTConfig
 from mezzotint.families.bd3lm import BD3LM, backwards, bd3lm, hitting
 from mezzotint.families.mdlm import subs
-from mezzotint.layouts import Attend, BlockCausal, NoisyThenClean, noisy_then_clean
+from mezzotint.layouts import Attend, BlockCausal, NoisyThenClean
+from mezzotint.masks import noisy_then_clean
 from mezzotint.objectives.masked import Bound
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing

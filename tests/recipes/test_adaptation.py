@@ -17,6 +17,7 @@ from tiny_files import CONTROL, DIM, HEADS, KV_HEADS, LAYERS, tokenizer_json, we
 from mezzotint.batch import Batch
 from mezzotint.checkpoints import open_checkpoint
 from mezzotint.cli.main import run as command
+from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
 from mezzotint.denoisers.decoder import EVERYTHING, causal
 from mezzotint.denoisers.export import Marks, write
@@ -36,8 +37,13 @@ from mezzotint.recipes.adaptation import model_of
 from mezzotint.rng import Rng
 from mezzotint.train.loop import run
 
-NAMES = ("smollm2-diffullama", "smollm2-dream", "smollm2-sdar", "smollm2-fast-dllm")
-BLOCKS = {"smollm2-sdar": 4, "smollm2-fast-dllm": 8}
+NAMES = (
+    "smollm2-diffullama", "smollm2-dream", "smollm2-sdar", "smollm2-fast-dllm", "smollm2-efficient-dlm",
+    "smollm2-wedlm",
+)  # fmt: skip
+BLOCKS = {"smollm2-sdar": 4, "smollm2-fast-dllm": 8, "smollm2-efficient-dlm": 8}
+SHORT = {"smollm2-efficient-dlm": ["family.block=8"], "smollm2-wedlm": ["family.block=8"]}
+IN_PLACE = ("smollm2-sdar", "smollm2-efficient-dlm", "smollm2-wedlm")
 EDITS = [
     "length=16", "rows=8", "hole=3", "windows=8", "lora=null", "train.steps=60", "train.optim.lr=3e-3",
     "train.log_every=1", "train.eval_every=null", "train.save_minutes=null",
@@ -69,7 +75,7 @@ def start(base, text, tmp_path):
     """Train a recipe in a folder."""
 
     def go(name, *edits, folder="run", resume=False):
-        cfg, _ = load(name, [f"model={base}", f"data={text}", *EDITS, *edits])
+        cfg, _ = load(name, [f"model={base}", f"data={text}", *EDITS, *SHORT.get(name, []), *edits])
         return run(cfg.build(), cfg.train, tmp_path / folder, resume=resume)
 
     return go
@@ -93,6 +99,38 @@ def test_the_loss_falls_and_more_is_found_than_before(start, tmp_path, name):
     assert (before["step"], after["step"]) == (0, 100)
     assert after["loss"] < 0.8 * before["loss"]
     assert after["50% missing"] > before["50% missing"] + 3 * after["50% missing, error"] > 0
+
+
+def test_idlm_drafts_its_own_text_and_stays_a_causal_model(start, tmp_path, capsys):
+    start("smollm2-idlm", "train.steps=150", "train.optim.lr=1e-2")
+    before, after = records(tmp_path / "run", "eval")
+    assert after["loss"] < 0.8 * before["loss"]
+    parts = [(r["masked"], r["next"]) for r in records(tmp_path / "run", "train")]
+    early, late = np.mean(parts[:15], 0), np.mean(parts[-15:], 0)
+    assert (late < 0.8 * early).all()
+    place = str(tmp_path / "run")
+    config = json.loads((tmp_path / "run" / "export" / "config.json").read_text())
+    assert (config["is_causal"], config["shift_logits"], config["mask_token_id"]) == (True, True, 261)
+    assert open_published(tmp_path / "run" / "export").family == "idlm"
+    assert command(["generate", "the cat sat", "--model", place, "--max-new-tokens", "24", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mode"] == "idlm"
+    assert told["text"].startswith("the cat sat")
+    assert told["tokens"] == 24
+    assert told["forwards"] < 20
+    # the same text, one token after the other, by the causal model alone
+    network = open_published(tmp_path / "run" / "export").network
+    tokenizer = Tokenizer.from_spec(open_checkpoint(str(tmp_path / "run" / "export")).tokenizer)
+    ids = [tokenizer.eos_ids[0], *tokenizer.encode("the cat sat")]
+    with torch.no_grad():
+        for _ in range(24):
+            raw = network.raw(torch.tensor([ids]))[0, -1]
+            ids.append(int(raw[:261].argmax()))
+    assert tokenizer.decode(ids[1:]) == told["text"]
+    assert command(["generate", "the cat ___ on the mat", "--model", place]) == 2
+    assert "cannot fill holes" in capsys.readouterr().err
+    assert command(["generate", "the cat", "--model", place, "--steps", "4"]) == 2
+    assert "--steps is nothing to the preset idlm" in capsys.readouterr().err
 
 
 def test_adapters_find_more_than_before_on_a_frozen_network(start, base, tmp_path):
@@ -124,7 +162,8 @@ def test_the_run_writes_fills_holes_and_converts(start, tmp_path, capsys, name):
     assert config["model_type"] == "llama"
     assert config["mask_token_id"] == 261
     assert config.get("block_size") == BLOCKS.get(name)
-    assert config["shift_logits"] is (name != "smollm2-sdar")
+    assert config["shift_logits"] is (name not in IN_PLACE)
+    assert config["is_causal"] is (name == "smollm2-wedlm")
     ours, theirs = (load_file(tmp_path / at / "model.safetensors") for at in ("run/export", "out"))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -209,7 +248,7 @@ def test_attention_goes_from_causal_to_full(base):
 class _Causal:
     def arrange(self, x_t, x_0):
         from mezzotint.layouts import Attend, Inputs
-        from mezzotint.layouts import causal as mask
+        from mezzotint.masks import causal as mask
 
         columns = x_t.shape[1]
         return Inputs(x_t, torch.arange(columns), Attend(columns, columns, mask))
