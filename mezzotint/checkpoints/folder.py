@@ -46,6 +46,7 @@ def open_published(path: Path, name: str) -> Checkpoint:
 class SafeTensor:
     """A tensor in a mapped safetensors file."""
 
+    key: str
     file: Path
     data: mmap.mmap
     shape: tuple[int, ...]
@@ -54,11 +55,21 @@ class SafeTensor:
     size: int
     """Bytes."""
 
-    def read(self) -> np.ndarray:
+    def kind(self) -> np.dtype:
+        """NumPy's type of the values as they are stored, UInt16 for bfloat16.
+
+        Raises:
+            CheckpointError: a type that cannot be read.
+        """
         if self.dtype.upper() not in STORED:
-            raise CheckpointError(f"{self.file} stores weights as {self.dtype}: only {', '.join(STORED)} can be read")
+            raise CheckpointError(
+                f"{self.file} stores {self.key} as {self.dtype}: only {', '.join(STORED)} can be read"
+            )
+        return np.dtype(STORED[self.dtype.upper()])
+
+    def read(self) -> np.ndarray:
         count = int(np.prod(self.shape))
-        values = np.frombuffer(self.data, STORED[self.dtype.upper()], count, self.start).reshape(self.shape)
+        values = np.frombuffer(self.data, self.kind(), count, self.start).reshape(self.shape)
         if self.dtype == "bf16":
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32)
@@ -68,10 +79,7 @@ class SafeTensor:
 
     def rows(self, start: int, stop: int) -> np.ndarray:
         """The outermost rows as they are stored, bfloat16 as UInt16; a new array, and no page of the map is touched."""
-        if self.dtype.upper() not in STORED:
-            raise CheckpointError(f"{self.file} stores weights as {self.dtype}: only {', '.join(STORED)} can be read")
-        inner = int(np.prod(self.shape[1:]))
-        kind = np.dtype(STORED[self.dtype.upper()])
+        inner, kind = int(np.prod(self.shape[1:])), self.kind()
         begin = self.start + start * inner * kind.itemsize
         values = np.fromfile(self.file, kind, (stop - start) * inner, offset=begin)
         return values.reshape(stop - start, *self.shape[1:])
@@ -108,7 +116,7 @@ def read_safetensors(path: Path) -> dict[str, SafeTensor]:
                 f"{path} is damaged: {key} has shape {shape} and {stop - start} bytes: fetch it again"
             )
     return {
-        key: SafeTensor(path, data, shape, dtype, base + start, stop - start)
+        key: SafeTensor(key, path, data, shape, dtype, base + start, stop - start)
         for key, (dtype, shape, start, stop) in rows.items()
     }
 

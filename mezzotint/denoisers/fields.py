@@ -1,6 +1,7 @@
 """Reading a stored configuration: what is missing or not computed here is an error that names file and key."""
 
 import math
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ class Fields:
         if not isinstance(values, dict):
             raise CheckpointError(f"{self.file} lacks {inside}")
         self.values: dict[str, Any] = values
+        self.place = ""
+        """Of these fields in the object they were taken from; a beginning of their names in sentences."""
 
     def inner(self, key: str) -> "Fields":
         """The fields of an object inside this one.
@@ -33,6 +36,18 @@ class Fields:
         """
         return Fields(self.checkpoint, key)
 
+    def under(self, *keys: str) -> "Fields":
+        """The fields of an object inside objects inside this one; none where one of these is absent.
+
+        Raises:
+            CheckpointError: something else is there.
+        """
+        found = copy(self)
+        for key in keys:
+            found.values = found.part(key)
+            found.place += f"{key}."
+        return found
+
     def need(self, key: str) -> Any:
         """The value of a field.
 
@@ -40,7 +55,7 @@ class Fields:
             CheckpointError: it is not there.
         """
         if self.values.get(key) is None:
-            raise CheckpointError(f"{self.file} lacks {key}")
+            raise CheckpointError(f"{self.file} lacks {self.place}{key}")
         return self.values[key]
 
     def count(self, key: str, default: int | None = None, least: int = 1) -> int:
@@ -52,7 +67,7 @@ class Fields:
         value = self.need(key) if default is None else self.get(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             kind = "a positive whole number" if least else "a whole number"
-            raise CheckpointError(f"{self.file}: {key} is {value!r}, not {kind}")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value!r}, not {kind}")
         return value
 
     def layers(self, key: str) -> int:
@@ -79,7 +94,7 @@ class Fields:
         """
         value = self.count(key, default)
         if value > most:
-            raise CheckpointError(f"{self.file}: {key} is {value}, but there are only {most} {what}")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value}, but there are only {most} {what}")
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
@@ -90,15 +105,15 @@ class Fields:
         """
         return self._positive(key, self.need(key) if default is None else self.get(key, default))
 
-    def share(self, key: str) -> float:
-        """A number in (0, 1]; 1 where it is absent or null.
+    def share(self, key: str, default: float = 1.0) -> float:
+        """A number in (0, 1]; `default` where it is absent or null.
 
         Raises:
             CheckpointError: something else.
         """
-        value = self.number(key, 1.0)
+        value = self.number(key, default)
         if value > 1:
-            raise CheckpointError(f"{self.file}: {key} is {value}, more than the whole")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value}, more than the whole")
         return value
 
     def flag(self, key: str, default: bool) -> bool:
@@ -109,7 +124,20 @@ class Fields:
         """
         value = self.get(key, default)
         if not isinstance(value, bool):
-            raise CheckpointError(f"{self.file}: {key} is {value!r}, neither true nor false")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value!r}, neither true nor false")
+        return value
+
+    def kinds(self, key: str, default: list[str], known: tuple[str, ...]) -> list[str]:
+        """As many names as `default` has, which stands where they are absent or null.
+
+        Raises:
+            CheckpointError: another number of names, or something that is not `known`.
+        """
+        value = self.get(key, default)
+        if not isinstance(value, list) or len(value) != len(default) or any(one not in known for one in value):
+            raise CheckpointError(
+                f"{self.file}: {self.place}{key} is {value!r}, not {len(default)} of {', '.join(known)}"
+            )
         return value
 
     def counts(self, key: str, default: list[int]) -> list[int]:
@@ -120,7 +148,7 @@ class Fields:
         """
         value = self.get(key, default)
         if not isinstance(value, list) or not all(isinstance(one, int) for one in value):
-            raise CheckpointError(f"{self.file}: {key} is {value!r}, not a list of whole numbers")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value!r}, not a list of whole numbers")
         return value
 
     def part(self, key: str) -> dict[str, Any]:
@@ -133,7 +161,7 @@ class Fields:
         if value in OFF:
             return {}
         if not isinstance(value, dict):
-            raise CheckpointError(f"{self.file}: {key} is {value!r}, not an object")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value!r}, not an object")
         return value
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -149,7 +177,9 @@ class Fields:
         """
         for key, values in allowed.items():
             if key in self.values and self.values[key] not in values:
-                raise CheckpointError(f"{self.file} sets {key} to {self.values[key]!r}, which is not supported")
+                raise CheckpointError(
+                    f"{self.file} sets {self.place}{key} to {self.values[key]!r}, which is not supported"
+                )
 
     def rope(self) -> float:
         """The base of the rotary angles; newer files keep it in `rope_parameters`.
@@ -161,12 +191,12 @@ class Fields:
             scaling = self.part(key)
             kind = scaling.get("rope_type", scaling.get("type", "default"))
             if kind not in ("default", "none"):
-                raise CheckpointError(f"{self.file} sets {key} to {scaling!r}, which is not supported")
+                raise CheckpointError(f"{self.file} sets {self.place}{key} to {scaling!r}, which is not supported")
         inner = self.part("rope_parameters")
         return self._positive("rope_theta", self.get("rope_theta", inner.get("rope_theta", 10000.0)))
 
     def _positive(self, key: str, value: Any) -> float:
         usual = isinstance(value, int | float) and not isinstance(value, bool)
         if not usual or not math.isfinite(value) or value <= 0:
-            raise CheckpointError(f"{self.file}: {key} is {value!r}, not a positive number")
+            raise CheckpointError(f"{self.file}: {self.place}{key} is {value!r}, not a positive number")
         return float(value)

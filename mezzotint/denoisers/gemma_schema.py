@@ -1,13 +1,11 @@
 """DiffusionGemma's configuration and names (transformers 5): text path only, the vision tower stays unread."""
 
-from typing import Any
-
 from mezzotint.denoisers.architectures import COMPUTED, Architecture
 from mezzotint.denoisers.fields import OFF, Fields
 from mezzotint.denoisers.gemma import DiffusionGemma, GemmaConfig, Sight
 from mezzotint.denoisers.weights import Piece
 
-WINDOWED = "sliding_attention"
+WINDOWED, FULL = "sliding_attention", "full_attention"
 CAP = 30.0
 """Where the configuration leaves `final_logit_softcapping` out, as transformers writes it."""
 TURNED = 0.25
@@ -75,9 +73,8 @@ def diffusion_gemma(whole: Fields) -> Architecture:
         use_bidirectional_attention=(None, "vision"),
         tie_word_embeddings=(True,),
     )
-    kinds = fields.get("layer_types") or [
-        "full_attention" if (depth + 1) % 6 == 0 else WINDOWED for depth in range(fields.layers("num_hidden_layers"))
-    ]
+    usual = [FULL if (depth + 1) % 6 == 0 else WINDOWED for depth in range(fields.layers("num_hidden_layers"))]
+    kinds = fields.kinds("layer_types", usual, (WINDOWED, FULL))
     config = GemmaConfig(
         vocab=fields.count("vocab_size"),
         width=fields.count("hidden_size"),
@@ -104,15 +101,14 @@ def diffusion_gemma(whole: Fields) -> Architecture:
 
 def _sight(fields: Fields, depth: int, kind: str) -> Sight:
     windowed = kind == WINDOWED
-    own: dict[str, Any] = fields.part("per_layer_config").get(str(depth), {})
     heads, dim = fields.count("num_key_value_heads"), fields.count("head_dim")
     if not windowed:
         heads, dim = fields.count("num_global_key_value_heads", heads), fields.count("global_head_dim", dim)
-    turn: dict[str, Any] = fields.part("rope_parameters").get(kind, {})
+    own, turn = fields.under("per_layer_config", str(depth)), fields.under("rope_parameters", kind)
     return Sight(
-        kv_heads=own.get("num_key_value_heads", heads),
-        head_dim=own.get("head_dim", dim),
-        theta=float(turn.get("rope_theta", 1e4 if windowed else 1e6)),
-        turned=turn.get("partial_rotary_factor", 1.0 if windowed else TURNED),
+        kv_heads=own.count("num_key_value_heads", heads),
+        head_dim=own.count("head_dim", dim),
+        theta=turn.number("rope_theta", 1e4 if windowed else 1e6),
+        turned=turn.share("partial_rotary_factor", 1.0 if windowed else TURNED),
         window=fields.count("sliding_window") if windowed else None,
     )

@@ -96,7 +96,8 @@ def check(
     """The pieces of every parameter; every stored tensor is there, has its shape, and is used once and completely.
 
     Raises:
-        CheckpointError: one is missing, left over or of another shape; file and key are named.
+        CheckpointError: one is missing, left over, of another shape or of a type that cannot be read; file and key are
+            named.
     """
     plan = {ours: keys(ours, tuple(x.shape)) for ours, x in network.named_parameters()}
     _check(checkpoint, [piece for pieces in plan.values() for piece in pieces], set(unread))
@@ -119,6 +120,9 @@ def _check(checkpoint: Checkpoint, pieces: list[Piece], unread: set[str]) -> Non
         used.setdefault(piece.key, []).append(piece.rows or (0, count))
         counts[piece.key] = count
     for key, spans in used.items():
+        tensor = checkpoint.tensors[key]
+        if isinstance(tensor, SafeTensor):
+            tensor.kind()
         taken = sum(stop - start for start, stop in spans)
         if taken != counts[key]:
             raise CheckpointError(

@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from mezzotint.checkpoints.folder import open_published as open_folder
 from mezzotint.denoisers.facts import Overrides, read_facts
 from mezzotint.denoisers.known import FAMILIES, family_of
+from mezzotint.denoisers.needs import inspected
 from mezzotint.denoisers.published import open_published
 from mezzotint.errors import CheckpointError, ConfigError
 
@@ -131,11 +132,44 @@ def test_a_missing_setting_is_named(folder, field):
         ("sdar_moe", "block_size", 10**9, r"block_size is 1000000000, but there are only \d+ columns"),
         ("llada_moe", "partial_rotary_factor", 3.7, "partial_rotary_factor is 3.7, more than the whole"),
         ("diffusion_gemma_moe", "text_config", [], "lacks text_config"),
+        ("diffusion_gemma_moe", "text_config.layer_types", 1, "layer_types is 1, not 3 of sliding_attention, full"),
+        ("diffusion_gemma_moe", "text_config.layer_types", ["full_attention"], "not 3 of sliding_attention, full"),
+        ("diffusion_gemma_moe", "text_config.layer_types", ["linear_attention"] * 3, "not 3 of sliding_attention"),
+        (
+            "diffusion_gemma_moe",
+            "text_config.rope_parameters.full_attention.rope_theta",
+            "x",
+            "rope_parameters.full_attention.rope_theta is 'x', not a positive number",
+        ),
+        (
+            "diffusion_gemma_moe",
+            "text_config.rope_parameters.sliding_attention",
+            3,
+            "rope_parameters.sliding_attention is 3, not an object",
+        ),
+        (
+            "diffusion_gemma_moe",
+            "text_config.per_layer_config.2.head_dim",
+            None,
+            r"has shape \[.*the configuration asks",
+        ),
+        (
+            "diffusion_gemma_moe",
+            "text_config.per_layer_config.2.num_key_value_heads",
+            {},
+            "per_layer_config.2.num_key_value_heads is {}, not a positive whole number",
+        ),
     ],
     indirect=["folder"],
 )
 def test_a_setting_of_the_wrong_kind_is_named(folder, field, value, message):
-    set_field(folder, **{field: value})
+    config = json.loads((folder / "config.json").read_text())
+    *inside, last = field.split(".")
+    part = config
+    for key in inside:
+        part = part[key]
+    part[last] = value
+    set_field(folder, **config)
     if message is None:
         open_published(folder)
         return
@@ -148,6 +182,16 @@ def test_a_window_that_is_on_by_default_is_named(folder):
     set_field(folder, model_type="mistral", sliding_window=64)
     with pytest.raises(CheckpointError, match=r"config\.json sets sliding_window to 64"):
         opened(folder)
+
+
+@pytest.mark.parametrize("folder", ["sdar"], indirect=True)
+def test_a_type_that_cannot_be_read_is_named_before_anything_is_read(folder):
+    path, key = folder / "model.safetensors", "model.layers.0.mlp.up_proj.weight"
+    tensors = load_file(path)
+    save_file(tensors | {key: tensors[key].to(torch.float8_e4m3fn)}, path)
+    for look in (opened, lambda at: inspected(open_folder(at, "x"), Overrides())):
+        with pytest.raises(CheckpointError, match=rf"model\.safetensors stores {key} as f8_e4m3: only F64, F32"):
+            look(folder)
 
 
 @pytest.mark.parametrize("folder", ["sdar"], indirect=True)

@@ -110,7 +110,7 @@ RELEASED = {
 def network(config, tells):
     # enough tensors for any number of layers, with rows for any number of experts
     names = [tells, *(f"tensor {number}" for number in range(100))]
-    stored = {name: SafeTensor(Path("x"), b"", (1000,), "bf16", 0, 0) for name in names if name}
+    stored = {name: SafeTensor(name, Path("x"), b"", (1000,), "bf16", 0, 0) for name in names if name}
     checkpoint = Checkpoint("x", Path("x"), config, NO_TOKENIZER, stored)
     family = family_of(config, "config.json")
     return built(FAMILIES[family].schema(Fields(checkpoint)).make)
