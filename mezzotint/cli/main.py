@@ -70,6 +70,9 @@ class Verbs(TyperGroup):
             raise Stopped(141) from None
 
 
+# typer carries click's exceptions under a name that differs between its versions
+Misused = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
 app = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -97,15 +100,33 @@ def main() -> None:
 def run(arguments: list[str]) -> int:
     """Run one command line; the exit code."""
     try:
-        app(arguments, prog_name="mezzotint")
+        code = app(arguments, prog_name="mezzotint", standalone_mode=False)
     except MezzotintError as error:
-        Console(stderr=True, highlight=False).print(Text(str(error), style="red"), soft_wrap=True)
+        _say(str(error))
         return error.exit_code
+    except Misused as error:
+        return _misused(error)
     except Stopped as stopped:
         return stopped.code
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0
-    return 0
+        code = done.code
+    return code if isinstance(code, int) else 0
+
+
+def _misused(error: Any) -> int:
+    """What was wrong with the words of a command line, and where to read about them; all of it where there are none."""
+    context = getattr(error, "ctx", None)
+    if type(error).__name__ == "NoArgsIsHelpError":
+        # where typer paints the help it is printed by being asked for, and nothing is left to print
+        typer.echo(context.get_help(), nl=False)
+    else:
+        command = "mezzotint" if context is None else context.command_path
+        _say(f"{error.format_message().rstrip('.')}: see {command} --help")
+    return error.exit_code
+
+
+def _say(sentence: str) -> None:
+    Console(stderr=True, highlight=False).print(Text(sentence, style="red"), soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -53,8 +53,11 @@ def test_version_and_recipes_answer():
         (["train", "mdlm-small", "-s", "data=missing.txt"], "cannot read the text missing.txt"),
         (["train", "mdlm-small", "-s", "train.steps=0"], "train.steps: Input should be greater than 0"),
         (["train", "mdlm-small", "-s", "steps"], "write it as path=value"),
-        (["train"], "Missing argument"),
-        (["paint"], "No such command"),
+        (["train"], "Missing argument 'recipe': see mezzotint train --help\n"),
+        (["paint"], "No such command 'paint': see mezzotint --help\n"),
+        (["models", "paint"], "No such command 'paint': see mezzotint models --help\n"),
+        (["generate", "hi", "--max-new-tokens", "some"], "Invalid value for '--max-new-tokens'"),
+        (["generate", "hi", "--paint"], "No such option: --paint"),
     ],
 )
 def test_mistakes_are_a_sentence_and_exit_code_2(arguments, message, tmp_path):
@@ -62,7 +65,15 @@ def test_mistakes_are_a_sentence_and_exit_code_2(arguments, message, tmp_path):
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
+    assert "Usage" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["models"]])
+def test_no_words_at_all_are_answered_with_help(arguments):
+    result = mezzotint(*arguments)
+    assert (result.returncode, result.stderr) == (2, "")
+    assert " ".join(["Usage: mezzotint", *arguments, "[OPTIONS] COMMAND"]) in result.stdout
 
 
 def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):
