@@ -71,7 +71,9 @@ class Verbs(TyperGroup):
 
 
 # typer carries click's exceptions under a name that differs between its versions
-Misused = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+Misused: type[Exception] = next(
+    kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
+)
 
 app = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -115,7 +117,7 @@ def run(arguments: list[str]) -> int:
 
 def _misused(error: Any) -> int:
     """What was wrong with the words of a command line, and where to read about them; all of it where there are none."""
-    context = getattr(error, "ctx", None)
+    context: Any = getattr(error, "ctx", None)
     if type(error).__name__ == "NoArgsIsHelpError":
         # where typer paints the help it is printed by being asked for, and nothing is left to print
         typer.echo(context.get_help(), nl=False)
