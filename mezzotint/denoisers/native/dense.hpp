@@ -63,7 +63,7 @@ inline void lay_out(const float* w, int n, int k, size_t stride, float* out) {
 // out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels; asks for what lies `ahead`.
 template <int M, int C>
 inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, const float* start, size_t ss, float* out,
-                 size_t os, const char* ahead) {
+                 size_t os, const char* ahead, int often) {
   __m256 sum[M][C];
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -82,7 +82,7 @@ inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, co
 #pragma GCC unroll 3
       for (int c = 0; c < C; ++c) sum[m][c] = _mm256_fmadd_ps(a, v[c], sum[m][c]);
     }
-    if ((i & 3) == 0) _mm_prefetch(ahead + 16 * i, _MM_HINT_T1);
+    if ((i & often) == 0) _mm_prefetch(ahead, _MM_HINT_T1), ahead += 64;
   }
 #pragma GCC unroll 4
   for (int m = 0; m < M; ++m)
@@ -97,11 +97,13 @@ struct Operand {
 
 template <int C>
 inline void strip(Operand x, int rows, Operand b, int k, Operand start, float* out, size_t os) {
-  const char* ahead = reinterpret_cast<const char*>(b.at + size_t(k) * b.stride);  // the next panel, a piece per tile
+  // the next panel, a piece per tile: fewer rows have fewer tiles, and ask for more in each
+  const char* ahead = reinterpret_cast<const char*>(b.at + size_t(k) * b.stride);
+  const int often = rows > 24 ? 3 : rows > 12 ? 1 : 0;
   const auto go = [&]<int M>(int m) {
     tile<M, C>(x.at + m * x.stride, x.stride, b.at, b.stride, k, start.at ? start.at + m * start.stride : nullptr,
-               start.stride, out + m * os, os, ahead);
-    ahead += 16 * k;
+               start.stride, out + m * os, os, ahead, often);
+    ahead += size_t(64) * ((k + often) / (often + 1));
   };
   int m = 0;
   for (; m + kRows <= rows; m += kRows) go.template operator()<kRows>(m);
