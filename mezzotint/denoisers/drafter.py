@@ -34,9 +34,9 @@ class RMSNorm(nn.Module):
 class Layer(nn.Module):
     """Pre-norm attention and SwiGLU, matrices as the native kernels want them: q, k, v in one."""
 
-    def __init__(self, s: DrafterShape) -> None:
+    def __init__(self, s: DrafterShape, dropout: float = 0.0) -> None:
         super().__init__()
-        self.shape = s
+        self.shape, self.dropout = s, dropout
         self.attention_norm, self.mlp_norm = RMSNorm(s.width, s.eps), RMSNorm(s.width, s.eps)
         self.qkv = nn.Linear(s.width, (s.heads + 2 * s.kv_heads) * s.head_dim, bias=False)
         self.out = nn.Linear(s.heads * s.head_dim, s.width, bias=False)
@@ -50,9 +50,12 @@ class Layer(nn.Module):
         q, k, v = rows.split([s.heads, s.kv_heads, s.kv_heads], dim=-3)
         q, k = _rotate(q, rotation), _rotate(k, rotation)
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=True)
-        x = x + self.out(mixed.transpose(-2, -3).flatten(-2))
+        x = x + self._dropped(self.out(mixed.transpose(-2, -3).flatten(-2)))
         y = self.mlp_norm(x)
-        return x + self.down(F.silu(self.gate(y)) * self.up(y))
+        return x + self._dropped(self.down(F.silu(self.gate(y)) * self.up(y)))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
 
 
 class Drafter(nn.Module):
@@ -63,15 +66,20 @@ class Drafter(nn.Module):
         embedding: Float[V, width], the causal network's; frozen and not saved with the drafter.
         final_norm: Float[width], weight of its last norm; where the drafter's own begins.
         ids: Long[D], the ids that may be drafted.
+        dropout: share of what rows are made of, and of what layers add to them, that is left out while training; a
+            few million numbers learn some hundred thousand tokens by heart otherwise.
     """
 
     embedding: Tensor
     ids: Tensor
     head: Tensor
 
-    def __init__(self, shape: DrafterShape, embedding: Tensor, final_norm: Tensor, ids: Tensor) -> None:
+    def __init__(
+        self, shape: DrafterShape, embedding: Tensor, final_norm: Tensor, ids: Tensor, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         s = self.shape = shape
+        self.dropout = dropout
         self.register_buffer("embedding", embedding, persistent=False)
         self.register_buffer("ids", ids)
         self.register_buffer("head", embedding[ids].contiguous(), persistent=False)
@@ -80,7 +88,7 @@ class Drafter(nn.Module):
         self.fuse_token = nn.Linear(s.width, s.width, bias=False)
         self.blank = nn.Parameter(torch.zeros(s.width))
         self.mask = nn.Parameter(torch.zeros(s.width))
-        self.layers = nn.ModuleList(Layer(s) for _ in range(s.layers))
+        self.layers = nn.ModuleList(Layer(s, dropout) for _ in range(s.layers))
         self.norm = RMSNorm(s.width, s.eps)
         self.mix_in = nn.Linear(3 * s.width, s.mixer, bias=False)
         self.mix_out = nn.Linear(s.mixer, s.width, bias=False)
@@ -106,13 +114,13 @@ class Drafter(nn.Module):
 
     def context_rows(self, taps: Tensor, following: Tensor) -> Tensor:
         """Float[..., taps, width], Long[...] next tokens -> Float[..., width]."""
-        normed = [norm(taps[..., i, :]) for i, norm in enumerate(self.tap_norms)]
-        return self.fuse_taps(torch.cat(normed, -1)) + self.fuse_token(self.token_part(following))
+        normed = torch.cat([norm(taps[..., i, :]) for i, norm in enumerate(self.tap_norms)], -1)
+        return self.fuse_taps(self._dropped(normed)) + self.fuse_token(self._dropped(self.token_part(following)))
 
     def block_rows(self, following: Tensor, known: Tensor) -> Tensor:
         """Long[...] next tokens, Bool[...] where they are decided -> Float[..., width]."""
         token = torch.where(known[..., None], self.token_part(following), self.mask)
-        return self.blank + self.fuse_token(token)
+        return self.blank + self.fuse_token(self._dropped(token))
 
     def trunk(self, x: Tensor, positions: Tensor, sees: Tensor) -> Tensor:
         """Rows Float[B, R, width], Long[B, R], Bool[B, R, R] -> Float[B, R, width]."""
@@ -127,11 +135,14 @@ class Drafter(nn.Module):
         Float[..., width], Long[...], Float[..., width] -> Float[..., width].
         """
         mixed = torch.cat([self.norm(rows), self.token_part(previous), self.norm(state)], -1)
-        return rows + self.mix_out(F.silu(self.mix_in(mixed)))
+        return rows + self.mix_out(F.silu(self.mix_in(self._dropped(mixed))))
 
     def logits(self, state: Tensor) -> Tensor:
         """Float[..., width] -> Float[..., D] over `ids`."""
         return F.linear(self.norm(state), self.head)
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training)
 
 
 def sees(positions: Tensor, anchors: Tensor, context: int, window: int) -> Tensor:

@@ -170,12 +170,12 @@ def _numpy(x: Tensor) -> Floats:
     return x.float().cpu().numpy()
 
 
-def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor) -> Drafter:
-    """The drafter as a module, on the causal network's embedding Float[V, width]."""
+def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor, dropout: float = 0.0) -> Drafter:
+    """The drafter as a module, on the causal network's embedding Float[V, width]; `dropout` is for training on."""
     if embedding.shape[1] != shape.width or not 0 <= arrays["ids"].min() <= arrays["ids"].max() < len(embedding):
         raise CheckpointError("the adapter belongs to another model: its width or its ids do not fit")
     ids = torch.from_numpy(arrays["ids"].astype(np.int64))
-    drafter = Drafter(shape, embedding, torch.ones(shape.width), ids)
+    drafter = Drafter(shape, embedding, torch.ones(shape.width), ids, dropout)
     state = {name: torch.from_numpy(np.ascontiguousarray(x)) for name, x in arrays.items() if name != "ids"}
     try:
         drafter.load_state_dict(state | {"ids": ids})

@@ -79,6 +79,8 @@ class Hybrid:
     """Decay of an offset's weight in the loss, in tokens."""
     argmax: float = Field(default=0.5, ge=0, le=1)
     """Share of the target on the base's first choice."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the drafter's numbers left out of each step, for more steps than the answers are good for otherwise."""
     train: Train
 
     def build(self) -> Task:
@@ -122,7 +124,7 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
         shape, weights, _ = load_adapter(recipe.start)
         if shape.taps != size.taps:
             raise ConfigError(f"{recipe.start} reads layers {shape.taps}: set size.taps to them, not to {size.taps}")
-        return restored(shape, weights, embedding)
+        return restored(shape, weights, embedding, recipe.dropout)
     heads = int(c["num_attention_heads"])
     shape = DrafterShape(
         width=c["hidden_size"],
@@ -140,7 +142,7 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
     )
     ids = frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
     norm = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.norm.weight")))
-    return Drafter(shape, embedding, norm, ids)
+    return Drafter(shape, embedding, norm, ids, recipe.dropout)
 
 
 def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

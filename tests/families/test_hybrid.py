@@ -8,7 +8,7 @@ import torch
 from tiny_hybrid import SHAPE, TAPS, checkpoint, drafter, eager, fresh
 
 from mezzotint.denoisers.drafter import sees
-from mezzotint.denoisers.eager import EagerDrafter
+from mezzotint.denoisers.eager import EagerDrafter, restored
 from mezzotint.families.hybrid import DraftBatch, DraftLoss, rows
 from mezzotint.rng import Rng
 
@@ -110,6 +110,16 @@ def test_gradients_reach_every_parameter():
 
 
 @torch.no_grad()
+def test_dropout_is_for_training_alone():
+    plain, given = drafter(CK), batch()
+    weights = {name: x.numpy() for name, x in plain.state_dict().items()}
+    dropped = restored(SHAPE, weights, plain.embedding, dropout=0.3)
+    one, other = ([x.detach() for x in rows(dropped.train(), given)] for _ in range(2))
+    assert all((a - b).abs().max() > 1e-3 for a, b in zip(one, other, strict=True))
+    for got, want in zip(rows(dropped.eval(), given), rows(plain.train(), given), strict=True):
+        torch.testing.assert_close(got, want)
+
+
 def test_what_nothing_can_be_learned_from_costs_nothing():
     made, given = drafter(CK), batch()
     given.top_p.zero_()
