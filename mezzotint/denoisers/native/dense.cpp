@@ -143,7 +143,7 @@ struct Pass {
     each(pool, rows, 8, [&](int r) {
       float *a = gate + size_t(r) * 2 * inner, *b = a + inner;
       for (size_t i = 0; i < inner; i += 8)
-        _mm256_storeu_ps(a + i, _mm256_mul_ps(silu8(_mm256_loadu_ps(a + i)), _mm256_loadu_ps(b + i)));
+        _mm256_storeu_ps(a + i, _mm256_mul_ps(silu_of(_mm256_loadu_ps(a + i)), _mm256_loadu_ps(b + i)));
     });
     product(pool, {gate, 2 * inner}, rows, *w.down, {x, width}, x);
   }

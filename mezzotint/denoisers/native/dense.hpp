@@ -167,7 +167,7 @@ inline void softmax(float* s, int keys, int padded, const uint8_t* seen, float f
   for (int i = keys; i < padded; ++i) s[i] = -INFINITY;
   __m256 top = _mm256_set1_ps(-INFINITY), sum = _mm256_setzero_ps();
   for (int i = 0; i < padded; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(s + i));
-  const float most = max8(top);
+  const float most = most_of(top);
   if (most == -INFINITY) {  // a row that sees nothing says nothing
     std::memset(s, 0, sizeof(float) * padded);
     *scale = 0;
@@ -176,12 +176,12 @@ inline void softmax(float* s, int keys, int padded, const uint8_t* seen, float f
   const __m256 shift = _mm256_set1_ps(most), by = _mm256_set1_ps(factor), never = _mm256_set1_ps(-INFINITY);
   for (int i = 0; i < padded; i += 8) {
     const __m256 v = _mm256_loadu_ps(s + i);
-    const __m256 e = exp8(_mm256_mul_ps(_mm256_sub_ps(v, shift), by));
+    const __m256 e = exp_of(_mm256_mul_ps(_mm256_sub_ps(v, shift), by));
     const __m256 kept = _mm256_and_ps(e, _mm256_cmp_ps(v, never, _CMP_GT_OQ));
     _mm256_storeu_ps(s + i, kept);
     sum = _mm256_add_ps(sum, kept);
   }
-  *scale = 1.0f / sum8(sum);
+  *scale = 1.0f / sum_of(sum);
 }
 
 // The first of the largest of x[0 .. n), and its probability.
@@ -194,7 +194,7 @@ inline void best(const float* x, int n, int64_t* at, float* probability) {
     __m256 top = _mm256_set1_ps(-INFINITY);
     int i = i0;
     for (; i + 8 <= end; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(x + i));
-    float here = max8(top);
+    float here = most_of(top);
     for (; i < end; ++i) here = std::max(here, x[i]);
     if (here > most) most = here, piece = i0;
   }
@@ -206,8 +206,8 @@ inline void best(const float* x, int n, int64_t* at, float* probability) {
   for (; i + 16 <= n; i += 16)
 #pragma GCC unroll 2
     for (int c = 0; c < 2; ++c)
-      sum[c] = _mm256_add_ps(sum[c], exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8 * c), shift)));
-  float all = sum8(_mm256_add_ps(sum[0], sum[1]));
+      sum[c] = _mm256_add_ps(sum[c], exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8 * c), shift)));
+  float all = sum_of(_mm256_add_ps(sum[0], sum[1]));
   for (; i < n; ++i) all += std::exp(x[i] - most);
   *probability = 1.0f / all;
 }

@@ -40,7 +40,7 @@ struct Head {
     Quantised& gated = middle.of(inner);
     for (int i = 0; i < m; ++i) {
       float* x = hidden.data() + size_t(i) * inner;
-      for (int j = 0; j < inner; j += kLanes) _mm256_storeu_ps(x + j, silu8(_mm256_loadu_ps(x + j)));
+      for (int j = 0; j < inner; j += kWide) store(x + j, silu_of(load(x + j)));
       quantise_row(gated, mix_out->kind, i, x);
     }
     product(pool, *mix_out, gated, m, hidden.data());

@@ -8,7 +8,9 @@ extern "C" {
 int mz_max_rows() { return kMaxRows; }
 
 const char* mz_instructions() {
-#if MZ_VNNI
+#if MZ_WIDE
+  return "avx512+vnni";
+#elif MZ_VNNI
   return "avx2+vnni";
 #else
   return "avx2";

@@ -27,11 +27,15 @@ struct Scratch {
 // y[m] = W x[m], for rows already quantised.
 inline void product(Pool& pool, const Linear& w, const Quantised& x, int rows, float* y) {
   std::atomic<int> next{0};
-  const int groups = w.n / kLanes, chunk = groups > 512 ? 32 : 4, parts = (groups + chunk - 1) / chunk;
+  const int chunk = w.n > 4096 ? 256 : 32, parts = (w.n + chunk - 1) / chunk;
   pool.run([&](int) {
     for (int i; (i = next.fetch_add(1, std::memory_order_relaxed)) < parts;)
-      for (int g = i * chunk; g < std::min(groups, (i + 1) * chunk); ++g)
-        multiply_group(w, g, x, rows, [&](int m, __m256 v) { _mm256_storeu_ps(y + size_t(m) * w.n + g * kLanes, v); });
+      multiply(w, i * chunk, std::min(w.n, (i + 1) * chunk), x, rows,
+               [&](int m, int channel, Floats v) {
+                 float* to = y + size_t(m) * w.n + channel;
+                 if (channel + kWide <= w.n) store(to, v);
+                 else _mm256_storeu_ps(to, first_half(v));
+               });
   });
 }
 
@@ -44,7 +48,7 @@ inline float largest(const float* x, int n, int k, int* at, float* best) {
       __m256 t = _mm256_set1_ps(-INFINITY);
       int i = i0;
       for (; i + 8 <= end; i += 8) t = _mm256_max_ps(t, _mm256_loadu_ps(x + i));
-      float m = max8(t);
+      float m = most_of(t);
       for (; i < end; ++i) m = std::max(m, x[i]);
       if (!(m > best[k - 1])) continue;
     }
@@ -58,8 +62,8 @@ inline float largest(const float* x, int n, int k, int* at, float* best) {
   const __m256 shift = _mm256_set1_ps(best[0]);
   __m256 total = _mm256_setzero_ps();
   int i = 0;
-  for (; i + 8 <= n; i += 8) total = _mm256_add_ps(total, exp8(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift)));
-  double sum = sum8(total);
+  for (; i + 8 <= n; i += 8) total = _mm256_add_ps(total, exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i), shift)));
+  double sum = sum_of(total);
   for (; i < n; ++i) sum += std::exp(x[i] - best[0]);
   return best[0] + float(std::log(sum));
 }

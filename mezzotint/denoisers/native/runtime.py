@@ -16,7 +16,7 @@ from mezzotint.errors import CapacityError, CheckpointError
 
 
 def instructions() -> str:
-    """Instruction set that the kernels were compiled for: "avx2" or "avx2+vnni"."""
+    """Instruction set that the kernels were compiled for: "avx2", "avx2+vnni" or "avx512+vnni"."""
     return lib().mz_instructions().decode()
 
 
