@@ -10,7 +10,7 @@ from mezzotint.decode.canvas import Canvas, Prior, Step
 from mezzotint.decode.propose import Draw, Propose, Scattered, likeliest, probable
 from mezzotint.decode.revise import Edit, Remask, Revise
 from mezzotint.decode.select import Bernoulli, Select, leftmost, reveal, surest
-from mezzotint.decode.shapers import Shaper
+from mezzotint.decode.shapers import Ban, Shaper
 from mezzotint.errors import ConfigError
 from mezzotint.rng import Rng
 from mezzotint.schedules import Survival
@@ -44,7 +44,7 @@ class Unmask:
         """The canvas after one step.
 
         Args:
-            raw: Float[B, W, V], logits of the step's window.
+            raw: Float[B, W, V], logits of the step's window; the same afterwards, but perhaps not meanwhile.
             canvas: untouched; the result shares the tensors that the step does not change.
             step: the window must lie inside the canvas.
             rng: the request's noise, `canvas.rng`.
@@ -52,7 +52,14 @@ class Unmask:
         Returns:
             A canvas with `step` one higher in every row that had something to do.
         """
-        for shape in self.shapers:
+        first = self.shapers[0] if self.shapers else None
+        if isinstance(first, Ban) and not torch.compiler.is_compiling():
+            with first.within(raw) as allowed:
+                return self._apply(allowed, self.shapers[1:], canvas, step, rng)
+        return self._apply(raw, self.shapers, canvas, step, rng)
+
+    def _apply(self, raw: Tensor, shapers: tuple[Shaper, ...], canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        for shape in shapers:
             raw = shape(raw, canvas, step)
         columns = step.window.columns()
         tokens, score = self.propose(raw, rng)

@@ -4,7 +4,8 @@ A shaper maps (logits Float[B, W, V], canvas, step) to Float[B, W, V] and fills 
 always leaves a column its best token.  Numbers may be floats or Float[B, 1] tensors, one per request.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -112,6 +113,24 @@ class Ban:
         if self.banned.dim() == 1:
             return logits.index_fill(-1, self._ids, -torch.inf)
         return logits.masked_fill(self.banned[:, None], -torch.inf)
+
+    @contextmanager
+    def within(self, logits: Tensor) -> Iterator[Tensor]:
+        """The same for as long as the context lasts.
+
+        A copy of all logits takes longer than to look for the best of them, so the banned ones are written over where
+        they stand, and put back at the end.
+        """
+        ours = not (logits.requires_grad or (logits.is_inference() and not torch.is_inference_mode_enabled()))
+        if not ours or self.banned.dim() > 1:
+            yield self.filtered(logits)
+            return
+        kept = logits.index_select(-1, self._ids)
+        logits.index_fill_(-1, self._ids, -torch.inf)
+        try:
+            yield logits
+        finally:
+            logits.index_copy_(-1, self._ids, kept)
 
     @cached_property
     def _ids(self) -> Tensor:

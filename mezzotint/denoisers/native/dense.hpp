@@ -8,9 +8,10 @@
 
 namespace mz::dense {
 
-constexpr int kPanel = 24;   // output channels side by side: with 4 rows, twelve sums in sixteen registers
-constexpr int kRows = 4;     // rows multiplied together
-constexpr int kDeep = 256;   // inputs of a panel that stay in the first cache while all rows pass
+constexpr int kVectors = 3;             // of output channels side by side: with 4 rows, twelve sums in sixteen registers,
+constexpr int kRows = MZ_WIDE ? 8 : 4;  // rows multiplied together: with 8, 24 sums in AVX-512's 32
+constexpr int kPanel = kVectors * kWide;
+constexpr int kDeep = MZ_WIDE ? 128 : 256;  // inputs of a panel that stay in the first cache while all rows pass
 constexpr int kBand = 192;   // rows that stay in the second cache while all panels pass
 constexpr int kQueries = 64;  // queries whose scores are held together
 
@@ -60,34 +61,53 @@ inline void lay_out(const float* w, int n, int k, size_t stride, float* out) {
     for (int i = 0; i < k; ++i) std::memset(out + (size_t(j / kPanel) * k + i) * kPanel + j % kPanel, 0, sizeof(float) * 8);
 }
 
-// out[m][8 c] = start[m][8 c] + sum over i of x[m][i] b[i][8 c], for M rows and 8 C channels; asks for what lies `ahead`.
-template <int M, int C>
+template <class V>
+inline V loaded(const float* p);
+template <>
+inline __m256 loaded<__m256>(const float* p) { return _mm256_loadu_ps(p); }
+inline void stored(float* p, __m256 v) { _mm256_storeu_ps(p, v); }
+#if MZ_WIDE
+template <>
+inline __m512 loaded<__m512>(const float* p) { return _mm512_loadu_ps(p); }
+inline void stored(float* p, __m512 v) { _mm512_storeu_ps(p, v); }
+#endif
+
+// What to ask memory for while a tile is made: `lines` of 64 bytes at every input whose number has none of `often`'s bits.
+struct Ahead {
+  const char* at;
+  int often, lines;
+};
+
+// out[m][c] = start[m][c] + sum over i of x[m][i] b[i][c], for M rows and C vectors of channels c.
+template <class V, int M, int C>
 inline void tile(const float* x, size_t xs, const float* b, size_t bs, int k, const float* start, size_t ss, float* out,
-                 size_t os, const char* ahead, int often) {
-  __m256 sum[M][C];
-#pragma GCC unroll 4
+                 size_t os, Ahead ahead) {
+  constexpr int kNumbers = sizeof(V) / sizeof(float);
+  V sum[M][C];
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 3
-    for (int c = 0; c < C; ++c) sum[m][c] = start ? _mm256_loadu_ps(start + m * ss + 8 * c) : _mm256_setzero_ps();
+    for (int c = 0; c < C; ++c) sum[m][c] = start ? loaded<V>(start + m * ss + kNumbers * c) : all<V>(0);
   for (int i = 0; i < k; ++i, b += bs) {
-    __m256 v[C];
+    V v[C];
 #pragma GCC unroll 3
     for (int c = 0; c < C; ++c) {
-      v[c] = _mm256_loadu_ps(b + 8 * c);
-      asm("" : "+x"(v[c]));  // or the compiler loads it again for every row
+      v[c] = loaded<V>(b + kNumbers * c);
+      asm("" : "+v"(v[c]));  // or the compiler loads it again for every row
     }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int m = 0; m < M; ++m) {
-      const __m256 a = _mm256_broadcast_ss(x + m * xs + i);
+      const V a = all<V>(x[m * xs + i]);
 #pragma GCC unroll 3
-      for (int c = 0; c < C; ++c) sum[m][c] = _mm256_fmadd_ps(a, v[c], sum[m][c]);
+      for (int c = 0; c < C; ++c) sum[m][c] = mul_add(a, v[c], sum[m][c]);
     }
-    if ((i & often) == 0) _mm_prefetch(ahead, _MM_HINT_T1), ahead += 64;
+    if ((i & ahead.often) == 0)
+      for (int j = 0; j < ahead.lines; ++j) _mm_prefetch(ahead.at, _MM_HINT_T1), ahead.at += 64;
   }
-#pragma GCC unroll 4
+#pragma GCC unroll 8
   for (int m = 0; m < M; ++m)
 #pragma GCC unroll 3
-    for (int c = 0; c < C; ++c) _mm256_storeu_ps(out + m * os + 8 * c, sum[m][c]);
+    for (int c = 0; c < C; ++c) stored(out + m * os + kNumbers * c, sum[m][c]);
 }
 
 struct Operand {
@@ -95,21 +115,32 @@ struct Operand {
   size_t stride;
 };
 
-template <int C>
+template <class V, int C>
 inline void strip(Operand x, int rows, Operand b, int k, Operand start, float* out, size_t os) {
   // the next panel, a piece per tile: fewer rows have fewer tiles, and ask for more in each
-  const char* ahead = reinterpret_cast<const char*>(b.at + size_t(k) * b.stride);
-  const int often = rows > 24 ? 3 : rows > 12 ? 1 : 0;
+  const int tiles = (rows + kRows - 1) / kRows;
+  Ahead ahead{reinterpret_cast<const char*>(b.at + size_t(k) * b.stride), 0, 1};
+  if (MZ_WIDE) ahead.lines = tiles < 2 ? 3 : tiles < 3 ? 2 : 1, ahead.often = tiles > 11 ? 3 : tiles > 5 ? 1 : 0;
+  else ahead.often = tiles > 6 ? 3 : tiles > 3 ? 1 : 0;
   const auto go = [&]<int M>(int m) {
-    tile<M, C>(x.at + m * x.stride, x.stride, b.at, b.stride, k, start.at ? start.at + m * start.stride : nullptr,
-               start.stride, out + m * os, os, ahead, often);
-    ahead += size_t(64) * ((k + often) / (often + 1));
+    tile<V, M, C>(x.at + m * x.stride, x.stride, b.at, b.stride, k, start.at ? start.at + m * start.stride : nullptr,
+                  start.stride, out + m * os, os, ahead);
+    ahead.at += size_t(64) * ahead.lines * ((k + ahead.often) / (ahead.often + 1));
   };
   int m = 0;
   for (; m + kRows <= rows; m += kRows) go.template operator()<kRows>(m);
-  if (rows - m == 3) go.template operator()<3>(m);
-  if (rows - m == 2) go.template operator()<2>(m);
-  if (rows - m == 1) go.template operator()<1>(m);
+  switch (rows - m) {
+    case 1: go.template operator()<1>(m); break;
+    case 2: go.template operator()<2>(m); break;
+    case 3: go.template operator()<3>(m); break;
+#if MZ_WIDE
+    case 4: go.template operator()<4>(m); break;
+    case 5: go.template operator()<5>(m); break;
+    case 6: go.template operator()<6>(m); break;
+    case 7: go.template operator()<7>(m); break;
+#endif
+    default: break;
+  }
 }
 
 // One panel of `channels` (a multiple of 8, at most kPanel), for all rows.
@@ -118,9 +149,12 @@ inline void panel(Operand x, int rows, Operand b, int k, int channels, Operand s
     const Operand xi{x.at + i, x.stride}, bi{b.at + size_t(i) * b.stride, b.stride};
     const int deep = std::min(kDeep, k - i);
     const Operand from = i ? Operand{out, os} : start;
-    if (channels == 24) strip<3>(xi, rows, bi, deep, from, out, os);
-    if (channels == 16) strip<2>(xi, rows, bi, deep, from, out, os);
-    if (channels == 8) strip<1>(xi, rows, bi, deep, from, out, os);
+    const int vectors = channels / kWide, done = vectors * kWide;
+    if (vectors == 3) strip<Floats, 3>(xi, rows, bi, deep, from, out, os);
+    if (vectors == 2) strip<Floats, 2>(xi, rows, bi, deep, from, out, os);
+    if (vectors == 1) strip<Floats, 1>(xi, rows, bi, deep, from, out, os);
+    if (done < channels)  // half a vector
+      strip<__m256, 1>(xi, rows, {bi.at + done, bi.stride}, deep, {from.at ? from.at + done : nullptr, from.stride}, out + done, os);
   }
 }
 
@@ -184,32 +218,36 @@ inline void softmax(float* s, int keys, int padded, const uint8_t* seen, float f
   *scale = 1.0f / sum_of(sum);
 }
 
-// The first of the largest of x[0 .. n), and its probability.
+// The first of the largest of x[0 .. n), and its probability.  Piece by piece, so that every number comes from memory once.
 inline void best(const float* x, int n, int64_t* at, float* probability) {
-  constexpr int kPiece = 64;
-  float most = -INFINITY;
+  constexpr int kPiece = 2048;
+  float highest = -INFINITY, all_odds = 0;
   int piece = 0;
   for (int i0 = 0; i0 < n; i0 += kPiece) {
-    const int end = std::min(n, i0 + kPiece);
-    __m256 top = _mm256_set1_ps(-INFINITY);
-    int i = i0;
-    for (; i + 8 <= end; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(x + i));
-    float here = most_of(top);
-    for (; i < end; ++i) here = std::max(here, x[i]);
-    if (here > most) most = here, piece = i0;
+    const int end = std::min(n, i0 + kPiece), whole = i0 + (end - i0) / 16 * 16;
+    __m256 top[2] = {_mm256_set1_ps(-INFINITY), _mm256_set1_ps(-INFINITY)};
+    for (int i = i0; i < whole; i += 16)
+#pragma GCC unroll 2
+      for (int c = 0; c < 2; ++c) top[c] = most(top[c], _mm256_loadu_ps(x + i + 8 * c));
+    float here = most_of(most(top[0], top[1]));
+    for (int i = whole; i < end; ++i) here = std::max(here, x[i]);
+    if (here > highest) {
+      all_odds *= std::exp(highest - here);
+      highest = here, piece = i0;
+    }
+    if (highest == -INFINITY) continue;
+    const __m256 shift = _mm256_set1_ps(highest);
+    __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
+    for (int i = i0; i < whole; i += 16)
+#pragma GCC unroll 2
+      for (int c = 0; c < 2; ++c) sum[c] = add(sum[c], exp_of(sub(_mm256_loadu_ps(x + i + 8 * c), shift)));
+    float odds = sum_of(add(sum[0], sum[1]));
+    for (int i = whole; i < end; ++i) odds += std::exp(x[i] - highest);
+    all_odds += odds;
   }
   *at = piece;
-  while (*at < n - 1 && x[*at] != most) ++*at;
-  const __m256 shift = _mm256_set1_ps(most);
-  __m256 sum[2] = {_mm256_setzero_ps(), _mm256_setzero_ps()};
-  int i = 0;
-  for (; i + 16 <= n; i += 16)
-#pragma GCC unroll 2
-    for (int c = 0; c < 2; ++c)
-      sum[c] = _mm256_add_ps(sum[c], exp_of(_mm256_sub_ps(_mm256_loadu_ps(x + i + 8 * c), shift)));
-  float all = sum_of(_mm256_add_ps(sum[0], sum[1]));
-  for (; i < n; ++i) all += std::exp(x[i] - most);
-  *probability = 1.0f / all;
+  while (*at < n - 1 && x[*at] != highest) ++*at;
+  *probability = 1.0f / all_odds;
 }
 
 // Attention of `rows` queries over `keys` keys of one head; `keys_laid` are the keys as a matrix's panels.
