@@ -76,21 +76,14 @@ class Stack {
     if (counters_.size() != shares) counters_ = std::vector<Counter>(shares);
     for (auto& c : counters_) c.next.store(0, std::memory_order_relaxed);
     pool.run([&](int thread) { body(pool, thread, call); });
+    settling_.clear();
+    fresh_ = call.rows;
   }
 
-  // Settle `n` rows of the last call, in order, as the next tokens of a lane.
+  // Settle `n` rows of the last call, in order, as the next tokens of a lane.  Each layer copies them when the next call
+  // comes to it: then all threads do, and what they copy is wanted at once.
   void commit(int lane, int n, const int* row) {
-    const int d = s_.head_dim;
-    for (int l = 0; l < s_.layers; ++l)
-      for (int h = 0; h < s_.kv_heads; ++h)
-        for (int i = 0; i < n; ++i) {
-          const int p = length_[lane] + i;
-          const uint16_t* k = new_key(l, h) + size_t(row[i] / kWide) * kWide * d + row[i] % kWide;
-          uint16_t* to = key(l, lane, h) + size_t(p / kWide) * kWide * d + p % kWide;
-          for (int j = 0; j < d; ++j) to[j * kWide] = k[j * kWide];
-          std::memcpy(value(l, lane, h) + size_t(p) * d, new_value(l, h) + size_t(row[i]) * d, d * 2);
-        }
-    length_[lane] += n;
+    for (int i = 0; i < n; ++i) settling_.push_back({lane, length_[lane]++, row[i]});
   }
 
  private:
@@ -98,6 +91,9 @@ class Stack {
     std::atomic<int> next{0};
     Counter() = default;
     Counter(const Counter&) {}
+  };
+  struct Settling {
+    int lane, at, row;  // a row of the last call, and the column of a lane that it becomes
   };
   static float* floats(size_t n) { return static_cast<float*>(allocate(n * 4)); }
   size_t plane(int l, int lane, int h) const {
@@ -188,20 +184,28 @@ class Stack {
       }
   }
 
-  // Keys, rotated, and values of all rows go to the fresh store.  A block of columns is written by one thread alone: its
-  // rows lie side by side in memory, and two cores writing there would wait for each other.
+  // Rows of the call before that were settled since go to the store; then keys, rotated, and values of all rows take their
+  // place.  A block of columns is written by one thread alone: its rows lie side by side in memory, and two cores writing
+  // there would wait for each other.
   void keep_fresh(int l, int thread, int threads, const Call& call) {
-    const int d = s_.head_dim, blocks = (call.rows + kWide - 1) / kWide;
-    float key[kMaxHead];
+    const int d = s_.head_dim, blocks = (std::max(call.rows, fresh_) + kWide - 1) / kWide;
+    float turned[kMaxHead];
     alignas(64) uint16_t packed[kMaxHead];
     for (int item = thread; item < blocks * s_.kv_heads; item += threads) {
       const int h = item % s_.kv_heads, first = item / s_.kv_heads * kWide;
       uint16_t* to = new_key(l, h) + size_t(first) * d;
+      for (const Settling& s : settling_)
+        if (s.row / kWide * kWide == first) {
+          const uint16_t* from = to + s.row % kWide;
+          uint16_t* k = key(l, s.lane, h) + size_t(s.at / kWide) * kWide * d + s.at % kWide;
+          for (int j = 0; j < d; ++j) k[j * kWide] = from[j * kWide];
+          std::memcpy(value(l, s.lane, h) + size_t(s.at) * d, new_value(l, h) + size_t(s.row) * d, d * 2);
+        }
       for (int m = first; m < std::min(call.rows, first + kWide); ++m, ++to) {
         const float *k = qkv_ + size_t(m) * qkv_width_ + (s_.heads + h) * d, *v = k + s_.kv_heads * d;
-        rotate(k, 1, call.position[m], key);
+        rotate(k, 1, call.position[m], turned);
         for (int j = 0; j < d; j += kWide) {
-          store(packed + j, load(key + j));
+          store(packed + j, load(turned + j));
           store(new_value(l, h) + size_t(m) * d + j, load(v + j));
         }
         for (int j = 0; j < d; ++j) to[j * kWide] = packed[j];
@@ -252,6 +256,8 @@ class Stack {
   std::vector<int> length_;
   std::vector<Counter> counters_;
   std::vector<std::vector<float>> scratch_;  // of each thread
+  std::vector<Settling> settling_;
+  int fresh_ = 0;  // rows of the last call
   int blocks_ = 0, qkv_width_ = 0;
   uint16_t *keys_, *values_, *new_keys_, *new_values_;
   float *x_, *qkv_, *rotate_;
