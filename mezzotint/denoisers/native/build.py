@@ -17,8 +17,9 @@ from pathlib import Path
 
 from mezzotint.errors import CapacityError
 
-SOURCES = ("native.cpp", "drafter.hpp", "products.hpp", "stack.hpp", "attention.hpp", "groups.hpp", "kernels.hpp", "vectors.hpp", "pool.hpp")
-DENSE = ("dense.cpp", "dense.hpp", "kernels.hpp", "vectors.hpp", "pool.hpp")
+_SHARED = ("kernels.hpp", "vectors.hpp", "pool.hpp")
+SOURCES = ("native.cpp", "drafter.hpp", "products.hpp", "stack.hpp", "attention.hpp", "groups.hpp", *_SHARED)
+DENSE = ("dense.cpp", "dense.hpp", *_SHARED)
 """What the float32 kernels are made of; the first file includes the others."""
 FLAGS = ("-O3", "-march=native", "-ffp-contract=off", "-std=c++20", "-shared", "-fPIC", "-pthread")
 

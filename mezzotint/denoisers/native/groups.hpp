@@ -37,7 +37,8 @@ inline void group_q4(const uint8_t* w, int nb, const int8_t* q, const float* sca
         in_order(t[m]);
       }
     }
-    const Floats s = load(reinterpret_cast<const uint16_t*>(w + kWide * 16)), minimum = load(reinterpret_cast<const uint16_t*>(w + kWide * 18));
+    const auto* half = reinterpret_cast<const uint16_t*>(w + kWide * kBlock / 2);
+    const Floats s = load(half), minimum = load(half + kWide);
 #pragma GCC unroll 8
     for (int m = 0; m < MT; ++m) {
       acc[m] = mul_add(to_floats(gathered(t[m])), mul(s, all<Floats>(scale[m])), acc[m]);
