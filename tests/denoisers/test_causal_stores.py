@@ -123,6 +123,26 @@ def test_settled_text_can_be_taken_back_and_written_on(network):
     close(network.logits(hidden), want[20:], 1e-4)
 
 
+def test_native_rows_may_be_settled_in_parts_and_some_taken_back_before_the_next_pass():
+    network = native(checkpoint())
+    want, _ = fresh(network, TEXT[:22] + TEXT[60:90])
+    network.truncate(0)
+    prefill(network, TEXT[:20])
+    network.run([TEXT[50], *TEXT[20:22], TEXT[51]], 20 + np.array([0, 0, 1, 2]), chain_after_one())
+    network.commit([0])
+    network.truncate(20)
+    network.commit([1])
+    network.commit([2, 3])
+    network.truncate(22)
+    hidden, _ = prefill(network, TEXT[60:90])
+    close(network.logits(hidden), want[22:], 1e-4)
+
+
+def chain_after_one():
+    """A row by itself, and a chain of three beside it."""
+    return np.array([0b0001, 0b0010, 0b0110, 0b1110], np.uint64)
+
+
 def test_a_pass_that_is_not_settled_leaves_no_trace(network):
     want, _ = fresh(network, TEXT[:30])
     network.truncate(0)
@@ -191,8 +211,8 @@ def test_native_passes_refuse_what_lies_outside():
 
 @pytest.mark.parametrize(
     "change",
-    [{"vocab_size": 101}, {"head_dim": 16}, {"intermediate_size": 80}, {"num_attention_heads": 10}],
-    ids=lambda change: next(iter(change)),
+    [{"vocab_size": 101}, {"head_dim": 16}, {"head_dim": 544}, {"intermediate_size": 80}, {"num_attention_heads": 10}],
+    ids=lambda change: "-".join(map(str, *change.items())),
 )
 def test_sizes_without_kernels_are_left_to_torch(change):
     with pytest.raises(NativeUnsupported, match="use the torch backend"):

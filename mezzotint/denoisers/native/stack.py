@@ -12,6 +12,9 @@ from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints,
 from mezzotint.denoisers.native.runtime import Linear, Pool
 from mezzotint.errors import CapacityError, CheckpointError
 
+WIDEST_HEAD = 512
+"""Most channels of a head that the kernels have room for."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -47,7 +50,7 @@ class Stack:
 
     def __init__(self, shape: Shape, layers: Sequence[Layer], pool: Pool) -> None:
         s = shape
-        if s.heads // s.kv_heads not in (1, 2, 3, 4, 8) or s.head_dim % 32:
+        if s.heads // s.kv_heads not in (1, 2, 3, 4, 8) or s.head_dim % 32 or s.head_dim > WIDEST_HEAD:
             raise CheckpointError(
                 f"no native attention for {s.heads} heads, {s.kv_heads} of them stored, of {s.head_dim} channels"
             )
