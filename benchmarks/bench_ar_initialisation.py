@@ -223,13 +223,13 @@ def draw(record: dict[str, Any], path: Path) -> None:
     names = [key for key, value in answered if isinstance(value, dict) and not key.endswith(PASSES)]
     figure = Figure(figsize=(4 * (1 + len(names)), 3.6), layout="constrained", facecolor="white")
     loss, *panels = figure.subplots(1, 1 + len(names))
-    for kind, facts in record["runs"].items():
-        colour = COLOURS[kind]
+    for number, (kind, facts) in enumerate(record["runs"].items()):
+        colour, aside = COLOURS[kind], 150 * number  # side by side, or the bars of errors would hide one another
         steps = [step * facts["tokens_per_step"] for step, _ in facts["loss"]]
         smooth = averaged([value for _, value in facts["loss"]])
         loss.plot(steps, [value / smooth[0] for value in smooth], color=colour, label=kind)
         for axes, name in zip(panels, names, strict=True):
-            at = [one["step"] * facts["tokens_per_step"] for one in facts["evaluations"]]
+            at = [one["step"] * facts["tokens_per_step"] + aside for one in facts["evaluations"]]
             share = [100 * one[name] for one in facts["evaluations"]]
             error = [100 * one[f"{name}, error"] for one in facts["evaluations"]]
             axes.errorbar(at, share, error, color=colour, label=kind, capsize=2)
@@ -242,7 +242,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
     for axes in (loss, *panels):
         axes.set_xlabel("tokens trained on", color=INK)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
