@@ -121,8 +121,9 @@ class Ban:
         A copy of all logits takes longer than to look for the best of them, so the banned ones are written over where
         they stand, and put back at the end.
         """
-        ours = not (logits.requires_grad or (logits.is_inference() and not torch.is_inference_mode_enabled()))
-        if not ours or self.banned.dim() > 1:
+        guarded = logits.requires_grad or (logits.is_inference() and not torch.is_inference_mode_enabled())
+        repeated = any(size > 1 and step == 0 for size, step in zip(logits.shape, logits.stride(), strict=True))
+        if guarded or repeated or self.banned.dim() > 1:
             yield self.filtered(logits)
             return
         kept = logits.index_select(-1, self._ids)

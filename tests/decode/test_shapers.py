@@ -64,6 +64,42 @@ def test_banned_tokens_have_no_probability():
     assert (per_row[1, :, :11] == -torch.inf).all()
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_a_ban_within_a_context_leaves_the_logits_as_they_were(kind):
+    logits = LOGITS.to(kind)
+    before = logits.clone()
+    with Ban(BANNED).within(logits) as banned:
+        assert banned.data_ptr() == logits.data_ptr()
+        assert torch.equal(banned, Ban(BANNED).filtered(before))
+    assert torch.equal(logits, before)
+    with pytest.raises(ZeroDivisionError), Ban(BANNED).within(logits):
+        1 / 0  # noqa: B018 - whatever a rule stumbles over
+    assert torch.equal(logits, before)
+
+
+def of_another():
+    with torch.inference_mode():
+        return LOGITS.clone()
+
+
+@pytest.mark.parametrize(
+    "logits",
+    [LOGITS.clone().requires_grad_(), LOGITS[0, 0].expand(2, 3, 12), of_another()],
+    ids=["with a gradient", "repeated", "of inference mode"],
+)
+def test_a_ban_copies_logits_that_it_may_not_write_to(logits):
+    before = logits.detach().clone()
+    with Ban(BANNED).within(logits) as banned:
+        assert torch.equal(banned, Ban(BANNED).filtered(before))
+        assert torch.equal(logits, before)
+
+
+def test_a_ban_by_request_within_a_context():
+    lists = torch.stack([BANNED, ~BANNED])
+    with Ban(lists).within(LOGITS) as banned:
+        assert torch.equal(banned, Ban(lists).filtered(LOGITS))
+
+
 def test_repetition_lowers_what_was_written_but_not_the_prompt():
     canvas = write([[1, 2], [3, 4]], 3, PRIOR)
     canvas.tokens[0, 2], canvas.open[0, 2] = 5, False

@@ -138,6 +138,20 @@ def test_native_rows_may_be_settled_in_parts_and_some_taken_back_before_the_next
     close(network.logits(hidden), want[22:], 1e-4)
 
 
+def test_a_row_settled_in_place_of_one_taken_back_is_the_one_that_stays():
+    network = native(checkpoint())
+    want, _ = fresh(network, TEXT[:21] + TEXT[60:70])
+    network.truncate(0)
+    prefill(network, TEXT[:20])
+    alone = np.uint64(1) << np.arange(40, dtype=np.uint64)
+    network.run([TEXT[20], *TEXT[30:69]], np.full(40, 20), alone)
+    network.commit([39])
+    network.truncate(20)
+    network.commit([0])
+    hidden, _ = prefill(network, TEXT[60:70])
+    close(network.logits(hidden), want[21:], 1e-4)
+
+
 def chain_after_one():
     """A row by itself, and a chain of three beside it."""
     return np.array([0b0001, 0b0010, 0b0110, 0b1110], np.uint64)

@@ -60,7 +60,13 @@ inline void add_value(const uint16_t* v, const float* weight, size_t stride, Flo
   }
 }
 
-constexpr int kSums = MZ_WIDE ? 24 : 12;  // vectors that stay in registers beside what they are made from
+// Most vectors for each of H queries, of 4, 3, 2 or 1, whose sums stay in registers beside what they are made from.
+constexpr int together(int h) {
+  constexpr int registers = MZ_WIDE ? 32 : 16;
+  for (int n = 4; n > 1; --n)
+    if (h * n + n + 1 <= registers) return n;
+  return 1;
+}
 
 // Room for the scores of one query over `capacity` tokens.
 inline size_t scores_of(int capacity) { return size_t(capacity) + kMaxRows + 2 * kWide; }
@@ -73,7 +79,7 @@ class Attention {
   static void run(const Store& s, const float* q, const uint64_t* sees, int first, float* scores, size_t stride, float* out) {
     const int d = s.dim, skip = first % kWide, count = std::max(0, s.settled - first);
     const float scale = 1.0f / std::sqrt(float(d));
-    constexpr int kTogether = std::max(1, std::min(4, kSums / H));
+    constexpr int kTogether = together(H);
     int b = first / kWide;
     if (count) {
       auto at = [&](int block) { return scores + size_t(block) * kWide - (first - skip); };
@@ -88,7 +94,7 @@ class Attention {
       fresh[r] = score_fresh(s, q + size_t(r) * G * d, sees[r], scale, seen + count, stride, picked[r]);
       for (int g = 0; g < G; ++g) inverse[r * G + g] = 1.0f / softmax(seen + g * stride, count + fresh[r]);
     }
-    constexpr int kVectors = H * 4 <= kSums ? 4 : H * 2 <= kSums ? 2 : 1;
+    constexpr int kVectors = together(H) == 3 ? 2 : together(H);  // a head is of 32 channels, or a multiple
     int j = 0;
     for (; j + kVectors * kWide <= d; j += kVectors * kWide)
       mix<kVectors>(s, scores + skip, stride, first, count, picked, fresh, inverse, j, out + j);

@@ -135,7 +135,7 @@ class Shape:
 
     @property
     def fits(self) -> bool:
-        """Whether the kernels can run it: everything but the vocabulary in whole vectors."""
+        """Whether the kernels can run it: everything but the vocabulary in eights."""
         return not any(size % 8 for size in (self.width, self.inner, self.dim, self.turned))
 
 

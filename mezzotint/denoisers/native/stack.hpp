@@ -32,6 +32,11 @@ struct Call {
   float* tap_out;        // [rows][taps][width]
 };
 
+// A row of the last call, and the column of a lane that it becomes.
+struct Settling {
+  int lane, at, row;
+};
+
 class Stack {
  public:
   Stack(const Shape& s) : s_(s), layers_(s.layers), length_(s.lanes, 0) {
@@ -67,7 +72,10 @@ class Stack {
   const Shape& shape() const { return s_; }
   float* rows() { return x_; }  // input and, after run(), the residual stream [rows][width]
   int length(int lane) const { return length_[lane]; }
-  void truncate(int lane, int length) { length_[lane] = length; }
+  void truncate(int lane, int length) {
+    length_[lane] = length;
+    std::erase_if(settling_, [&](const Settling& s) { return s.lane == lane && s.at >= length; });
+  }
 
   void run(Pool& pool, const Call& call) {
     const size_t shares = size_t(s_.layers) * 4 * pool.size(), queries = 2 * s_.heads / s_.kv_heads;
@@ -91,9 +99,6 @@ class Stack {
     std::atomic<int> next{0};
     Counter() = default;
     Counter(const Counter&) {}
-  };
-  struct Settling {
-    int lane, at, row;  // a row of the last call, and the column of a lane that it becomes
   };
   static float* floats(size_t n) { return static_cast<float*>(allocate(n * 4)); }
   size_t plane(int l, int lane, int h) const {
@@ -185,8 +190,8 @@ class Stack {
   }
 
   // Rows of the call before that were settled since go to the store; then keys, rotated, and values of all rows take their
-  // place.  A block of columns is written by one thread alone: its rows lie side by side in memory, and two cores writing
-  // there would wait for each other.
+  // place.  A block of fresh rows is one thread's alone: they lie side by side in memory, and two cores writing there would
+  // wait for each other.
   void keep_fresh(int l, int thread, int threads, const Call& call) {
     const int d = s_.head_dim, blocks = (std::max(call.rows, fresh_) + kWide - 1) / kWide;
     float turned[kMaxHead];
@@ -229,7 +234,7 @@ class Stack {
   void attend_rows(int l, int thread, int threads, const Call& call, int kind, float* scratch) {
     const auto alike = [&](int m) { return !s_.window && call.lane[m] == call.lane[m + 1]; };
     for (int m = 0, item = 0; m < call.rows;) {
-      const int rows = G <= kSums / 4 && call.rows > 2 && m + 1 < call.rows && alike(m) ? 2 : 1;
+      const int rows = together(2 * G) > 1 && call.rows > 2 && m + 1 < call.rows && alike(m) ? 2 : 1;
       for (int h = 0; h < s_.kv_heads; ++h, ++item)
         if (item % threads == thread) {
           if (rows == 2) attend_group<2, G>(l, m, h, call, kind, scratch);
