@@ -23,6 +23,11 @@ Build = Callable[[str, Start], Engine]
 """(name, what it is built from) -> a loaded engine."""
 
 
+PLACED = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_BLOCKTIME")
+"""How OpenMP's threads wait and where they run, which a shell may have set for other work: `OMP_WAIT_POLICY=PASSIVE`
+alone makes llama.cpp on two threads several times slower.  Engines are measured by what their libraries choose."""
+
+
 class EngineFailed(Exception):
     """An engine could not be loaded, or died; the message is one sentence for the report."""
 
@@ -43,7 +48,8 @@ class Worker:
         """
         self.name = name
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - lives as long as the process
-        environment = {**os.environ, "OMP_NUM_THREADS": str(start.threads)}
+        environment = {name: value for name, value in os.environ.items() if name not in PLACED}
+        environment["OMP_NUM_THREADS"] = str(start.threads)
         began = time.perf_counter()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment

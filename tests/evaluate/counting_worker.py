@@ -1,5 +1,6 @@
 """An engine for tests, run as a process: it counts upward from the last token of the prompt, and may break."""
 
+import os
 import sys
 
 from mezzotint.errors import ConfigError
@@ -9,7 +10,8 @@ from mezzotint.evaluate.worker import serve
 
 class Counting:
     def __init__(self, start: Start, step: int) -> None:
-        self.about = {"library": "counting 1.0", "weights": f"threads {start.threads}"}
+        waiting = os.environ.get("OMP_WAIT_POLICY", "as it likes")
+        self.about = {"library": f"counting 1.0, waits {waiting}", "weights": f"threads {start.threads}"}
         self.step, self.eos = step, start.eos[0]
         print("libraries print what they like")
 

@@ -17,9 +17,15 @@ def test_an_engine_answers_through_its_process():
     with contextlib.closing(Worker(COMMAND, "ar", START)) as worker:
         written = worker.write(Task((), [5, 6], 4))
         assert written.tokens == [16, 17, 18, 0]
-        assert worker.about == {"library": "counting 1.0", "weights": "threads 2"}
+        assert worker.about == {"library": "counting 1.0, waits as it likes", "weights": "threads 2"}
         assert worker.start_seconds >= worker.load_seconds
         assert min(worker.peak(), worker.load_peak) > 1 << 20
+
+
+def test_how_threads_wait_in_this_shell_is_not_how_engines_are_measured(monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+    with contextlib.closing(Worker(COMMAND, "ar", START)) as worker:
+        assert worker.about["library"] == "counting 1.0, waits as it likes"
 
 
 def test_an_engine_that_is_not_installed_says_so():
