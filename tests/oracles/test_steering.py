@@ -78,7 +78,7 @@ def classifiers(gauss):
     ):  # fmt: skip
         torch.manual_seed(0)
         net = Classifier(shape, gauss.width, classes, tagging=tagging)
-        found[name] = trained(net, Labels(gauss), batches(label), steps=150, lr=1e-2)
+        found[name] = trained(net, Labels(gauss), batches(label), steps=400, lr=1e-2)
     return found
 
 

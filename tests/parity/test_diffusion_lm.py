@@ -151,12 +151,17 @@ def steps_of_samplers(golden):
     return found
 
 
+LAST_BIT = {"rtol": 1e-5, "atol": 3e-7}
+"""Coefficients of DDIM's steps are rounded to float32, and processors differ in the last bit of the float64 root before:
+where it falls on a border, the rounded one differs by 6e-8."""
+
+
 @pytest.mark.parametrize("part", [tables, chain, losses, steps_of_samplers])
 def test_every_part_equals_the_published_one(golden, part):
     found = part(golden)
     assert found
     for name, got in found.items():
-        golden.check(name, got.detach())
+        golden.check(name, got.detach(), **(LAST_BIT if name.startswith("ddim.") else {}))
 
 
 def test_every_output_of_the_recording_is_checked(golden):

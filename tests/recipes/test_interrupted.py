@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+import torch
 from programs import started
 
 from mezzotint.cli.main import run as command
@@ -48,7 +49,9 @@ def test_a_killed_run_goes_on_with_the_same_losses_to_the_last_bit(text, tmp_pat
     flat = ("train.optim.shape=constant", "train.optim.shape.warmup=0")
     sets = [part for edit in (f"data={text}", *EDITS, "train.steps=2000", *flat) for part in ("--set", edit)]
     verb = [sys.executable, "-m", "mezzotint.cli.main", "train", "mdlm-small", "--out", str(tmp_path / "killed")]
-    with started([*verb, *sets], stderr=subprocess.DEVNULL, start_new_session=True) as child:
+    # sums of float32 may be split by threads: both runs have as many
+    threads = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with started([*verb, *sets], stderr=subprocess.DEVNULL, start_new_session=True, env=threads) as child:
         until = time.monotonic() + 120
         while len(checkpoint.saved(tmp_path / "killed" / "checkpoints")) < 2 and time.monotonic() < until:
             time.sleep(0.02)
