@@ -152,8 +152,8 @@ def steps_of_samplers(golden):
 
 
 LAST_BIT = {"rtol": 1e-5, "atol": 3e-7}
-"""Coefficients of DDIM's steps are rounded to float32, and processors differ in the last bit of the float64 root before:
-where it falls on a border, the rounded one differs by 6e-8."""
+"""Coefficients of DDIM's steps are rounded to float32, and processors differ in the last bit of the float64 root before
+it: where that falls on a border, the rounded one differs by 6e-8."""
 
 
 @pytest.mark.parametrize("part", [tables, chain, losses, steps_of_samplers])
