@@ -40,6 +40,11 @@ def max_rows() -> int:
     return lib().mz_max_rows()
 
 
+def widest_head() -> int:
+    """Most channels of a head."""
+    return lib().mz_widest_head()
+
+
 def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
     """Where an array's numbers lie; null for None."""
     # the interface's address costs a quarter of what `array.ctypes` costs, and a pass of the network asks twenty times

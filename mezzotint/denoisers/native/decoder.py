@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
-from mezzotint.denoisers.native.binding import BLOCK, Floats
+from mezzotint.denoisers.native.binding import BLOCK, Floats, widest_head
 from mezzotint.denoisers.native.runtime import Linear, Pool
-from mezzotint.denoisers.native.stack import WIDEST_HEAD, Layer, Shape, Stack
+from mezzotint.denoisers.native.stack import Layer, Shape, Stack
 from mezzotint.denoisers.variants import refuse_variants
 from mezzotint.errors import CheckpointError
 
@@ -88,7 +88,7 @@ def _check_supported(checkpoint: Checkpoint) -> None:
     reasons = {
         "biases": any(name.endswith(".bias") for name in names),
         "norms of queries and keys": any("q_norm" in name or "k_norm" in name for name in names),
-        f"heads of {dim} channels": dim % BLOCK or dim > WIDEST_HEAD,
+        f"heads of {dim} channels": dim % BLOCK or dim > widest_head(),
         f"{heads} heads on {stored}": heads % stored or heads // stored not in (1, 2, 3, 4, 8),
         f"layers of {width} and {inner} channels": width % BLOCK or inner % BLOCK,
         f"vocabulary of {vocab}": vocab % 8,

@@ -6,6 +6,7 @@ using namespace mz;
 extern "C" {
 
 int mz_max_rows() { return kMaxRows; }
+int mz_widest_head() { return kMaxHead; }
 
 const char* mz_instructions() {
 #if MZ_WIDE

@@ -8,12 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, max_rows, pointer
+from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, max_rows, pointer, widest_head
 from mezzotint.denoisers.native.runtime import Linear, Pool
 from mezzotint.errors import CapacityError, CheckpointError
-
-WIDEST_HEAD = 512
-"""Most channels of a head that the kernels have room for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ class Stack:
 
     def __init__(self, shape: Shape, layers: Sequence[Layer], pool: Pool) -> None:
         s = shape
-        if s.heads // s.kv_heads not in (1, 2, 3, 4, 8) or s.head_dim % 32 or s.head_dim > WIDEST_HEAD:
+        if s.heads // s.kv_heads not in (1, 2, 3, 4, 8) or s.head_dim % 32 or s.head_dim > widest_head():
             raise CheckpointError(
                 f"no native attention for {s.heads} heads, {s.kv_heads} of them stored, of {s.head_dim} channels"
             )
