@@ -119,7 +119,11 @@ class Prompts:
             "code": lambda: rng.choice(CODE).format(c=rng.choice(TASKS)),
             "sums": lambda: _sum(rng),
         }[kind]()
-        return [first] + ([rng.choice(FOLLOW)] if rng.random() < 0.2 else [])
+        return [first, *_later(rng)]
+
+    def later(self, number: int) -> list[str]:
+        """What may follow in conversation `number` if it begins with something else."""
+        return _later(random.Random(f"{self.seed}/{number}/later"))
 
     def _asked(self, rng: random.Random) -> list[str]:
         words = {**self.bank.words, "topic": self.topics, "dish": self.dishes}
@@ -127,6 +131,10 @@ class Prompts:
         if not later and rng.random() < 0.15:
             later = [rng.choice(FOLLOW)]
         return [varied(first, rng), *later]
+
+
+def _later(rng: random.Random) -> list[str]:
+    return [rng.choice(FOLLOW)] if rng.random() < 0.2 else []
 
 
 def _sum(rng: random.Random) -> str:

@@ -1,11 +1,14 @@
 """The diffusion adapter of the default model: its own answers and thoughts, and a small drafter that learns both."""
 
+import random
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import nn
 
@@ -14,12 +17,14 @@ from mezzotint.config import config
 from mezzotint.data import prompts
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.adapter import load_adapter, save_adapter
+from mezzotint.denoisers.causal import Causal, Floats
 from mezzotint.denoisers.drafter import Drafter, DrafterShape
 from mezzotint.denoisers.eager import restored
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.prompts import held_out
 from mezzotint.families.hybrid import DraftLoss
-from mezzotint.train.distil import Index, Plan, Writer
+from mezzotint.train.asking import Asking, Book, asked, header
+from mezzotint.train.distil import Index, Plan, Top, Writer
 from mezzotint.train.draft import DraftData, DraftSettings, accepted, frequent
 from mezzotint.train.metrics import Display
 from mezzotint.train.optim import Cosine, Orthogonal
@@ -40,6 +45,8 @@ class Answers:
     """CPU threads; 0 takes all."""
     prompts: Path = Path("runs/prompts")
     """Where the prompt sources are unpacked."""
+    asked: float = Field(default=0.7, ge=0, le=1)
+    """Share of conversations that begin with a prompt which the base asks itself; the others are of those sources."""
     seed: int = Field(default=0, ge=0)
 
 
@@ -69,6 +76,8 @@ class Hybrid:
     size: Size = Size()
     start: Path | None = None
     """An adapter to train on, whose sizes and ids then hold; without one the drafter begins anew."""
+    renew_ids: bool = False
+    """Choose the ids by these answers even so; any fit, as the drafter's head is the base's own embedding."""
     rows: int = Field(default=4096, gt=0)
     """Network rows per micro-batch, padding included."""
     anchors: float = Field(default=0.2, gt=0, le=1)
@@ -120,10 +129,13 @@ def smollm2_hybrid_gpu() -> Hybrid:
 def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Drafter:
     c, size = checkpoint.config, recipe.size
     embedding = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.embed_tokens.weight")))
+    ids = frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
     if recipe.start is not None:
         shape, weights, _ = load_adapter(recipe.start)
         if shape.taps != size.taps:
             raise ConfigError(f"{recipe.start} reads layers {shape.taps}: set size.taps to them, not to {size.taps}")
+        if recipe.renew_ids:
+            weights["ids"] = ids.numpy()
         return restored(shape, weights, embedding, recipe.dropout)
     heads = int(c["num_attention_heads"])
     shape = DrafterShape(
@@ -140,7 +152,6 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
         window=size.window,
         mixer=size.mixer,
     )
-    ids = frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
     norm = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.norm.weight")))
     return Drafter(shape, embedding, norm, ids, recipe.dropout)
 
@@ -155,21 +166,49 @@ def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Non
     from mezzotint.denoisers.native.runtime import Pool, top
 
     pool = Pool(answers.threads or len(os.sched_getaffinity(0)))
-    plan = Plan(taps=recipe.size.taps, eos=frozenset(tokenizer.eos_ids), seed=answers.seed)
-    network = NativeDecoder(checkpoint, pool, plan.context + 64, lanes=answers.lanes)
-    writer = Writer(answers.folder, network, tokenizer.chat, lambda x, k: top(pool, x, k), plan)
-    source = prompts.load(answers.prompts, answers.seed)
+    longest = min(Plan.context, int(checkpoint.config["max_position_embeddings"]))
+    plan = Plan(recipe.size.taps, frozenset(tokenizer.eos_ids), context=longest, seed=answers.seed)
 
-    def conversation(number: int) -> list[str]:
-        turns = source.conversation(number)
-        return turns if not any(map(held_out, turns)) else ["Say hello."]
+    def network(capacity: int) -> NativeDecoder:
+        return NativeDecoder(checkpoint, pool, capacity, lanes=answers.lanes)
 
+    def best(logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats, Floats]:
+        return top(pool, logits, k)
+
+    writer = Writer(answers.folder, network(plan.context + 64), tokenizer.chat, best, plan)
+    conversation = _conversations(answers, tokenizer, network, best)
     with Display("answers") as display:
         for count, kept in enumerate(writer.write(conversation, tokenizer.decode, answers.lanes)):
             if count % 100 == 0:
                 display.say(f"{kept:,} of {answers.tokens:,} tokens")
             if kept >= answers.tokens:
                 return
+
+
+def _conversations(
+    answers: Answers, tokenizer: Tokenizer, network: Callable[[int], Causal], best: Top
+) -> Callable[[int], list[str]]:
+    """User turns by number: of the prompt sources, or asked by the base."""
+    source = prompts.load(answers.prompts, answers.seed)
+    asking = Asking(header(tokenizer.chat), frozenset(tokenizer.eos_ids), seed=answers.seed)
+    asker = network(len(asking.header) + asking.most + 64) if answers.asked else None
+
+    def wanted(number: int) -> bool:
+        return random.Random(f"{answers.seed}/{number}/asked").random() < answers.asked
+
+    def ask(numbers: Sequence[int]) -> Iterator[tuple[int, str]]:
+        assert asker is not None
+        for number, ids in asked(asker, best, filter(wanted, numbers), asking, answers.lanes):
+            yield number, tokenizer.decode(ids).strip()
+
+    book = Book(answers.folder / "asked.jsonl", ask)
+
+    def conversation(number: int) -> list[str]:
+        own = book.prompt(number) if wanted(number) else None
+        turns = [own, *source.later(number)] if own else source.conversation(number)
+        return turns if not any(map(held_out, turns)) else ["Say hello."]
+
+    return conversation
 
 
 @dataclass(frozen=True)

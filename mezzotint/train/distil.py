@@ -40,6 +40,12 @@ class Plan:
     seed: int = 0
 
 
+def sampled(index: NDArray[np.int32], logits: Floats, temperature: float, u: float) -> int:
+    """One of the likeliest tokens, Int[k] and Float[k], the likeliest first; u from [0, 1) decides which."""
+    p = np.exp((logits - logits[0]).astype(np.float64) / temperature)
+    return int(index[np.searchsorted(np.cumsum(p / p.sum()), u).clip(max=len(index) - 1)])
+
+
 @dataclass
 class _Conversation:
     number: int
@@ -123,9 +129,8 @@ class Writer:
     def _choose(self, talk: _Conversation, index: NDArray[np.int32], logits: Floats) -> int:
         if talk.temperature == 0:
             return int(index[0])
-        p = np.exp((logits - logits[0]).astype(np.float64) / talk.temperature)
         u = np.random.default_rng((self.plan.seed, talk.number, len(talk.tokens))).random()
-        return int(index[np.searchsorted(np.cumsum(p / p.sum()), u).clip(max=len(index) - 1)])
+        return sampled(index, logits, talk.temperature, u)
 
     def _advance(self, live: list[_Conversation | None], step: list[int], heads: Floats) -> None:
         lanes = np.arange(len(live), dtype=np.int32)

@@ -3,7 +3,7 @@
 import pytest
 
 from mezzotint.data.bank import parsed
-from mezzotint.data.prompts import ACTIONS, SOURCES, TASKS, Prompts, load
+from mezzotint.data.prompts import ACTIONS, FOLLOW, SOURCES, TASKS, Prompts, load
 from mezzotint.errors import CheckpointError
 
 BANK = parsed("## hand-made\nName a river.\nWhat is a hat?\n")
@@ -23,6 +23,13 @@ def test_a_conversation_is_a_function_of_seed_and_number():
     numbers = [17, 3, 3, 250, 0]
     assert [PROMPTS.conversation(n) for n in numbers] == [again.conversation(n) for n in numbers]
     assert [PROMPTS.conversation(n) for n in range(20)] != [other.conversation(n) for n in range(20)]
+
+
+def test_some_conversations_that_begin_elsewhere_go_on():
+    talks = [PROMPTS.later(n) for n in range(400)]
+    assert [PROMPTS.later(n) for n in range(400)] == talks
+    assert {talk[0] for talk in talks if talk} == set(FOLLOW)
+    assert 0.1 < sum(map(bool, talks)) / len(talks) < 0.3
 
 
 def test_conversations_have_one_or_a_few_turns_of_text():

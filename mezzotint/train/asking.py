@@ -1,0 +1,108 @@
+"""Prompts that a chat model asks itself: it continues the header of a user's turn (Magpie, arXiv 2406.08464).
+
+A model that was tuned on conversations has seen users' turns of many kinds, and so asks of many kinds too.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mezzotint.denoisers.causal import Causal, prefill
+from mezzotint.train.distil import Chat, Top, sampled
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How prompts are drawn."""
+
+    header: tuple[int, ...]
+    """What comes before the words of a user."""
+    end: frozenset[int]
+    """Tokens that end a turn."""
+    most: int = 160
+    """Tokens of a prompt; a longer one is given up."""
+    temperature: float = 1.0
+    seed: int = 0
+
+
+def header(chat: Chat) -> tuple[int, ...]:
+    """What a chat template puts before the words of the first user's turn."""
+    turns = [chat([{"role": "user", "content": word}]) for word in ("Why", "so", "3")]
+    same = [len(set(ids)) == 1 for ids in zip(*turns, strict=False)]
+    return tuple(turns[0][: [*same, False].index(False)])
+
+
+def asked(
+    network: Causal, top: Top, numbers: Iterable[int], asking: Asking, lanes: int
+) -> Iterator[tuple[int, list[int]]]:
+    """Numbers and prompts as they are finished; none for a number whose prompt does not end.
+
+    A prompt depends on the seed and its number alone, not on what is written beside it.
+    """
+    waiting = iter(numbers)
+    written: dict[int, tuple[int, list[int]]] = {}
+    heads = np.zeros((lanes, network.width), np.float32)
+    while True:
+        for lane in set(range(lanes)) - set(written):
+            if (number := next(waiting, None)) is None:
+                break
+            network.truncate(0, lane)
+            heads[lane] = prefill(network, asking.header, (), lane)[0][-1]
+            written[lane] = (number, [])
+        if not written:
+            return
+        live = sorted(written)
+        index, logits, _ = top(network.logits(heads[live]), 64)
+        for i, lane in enumerate(live):
+            number, tokens = written[lane]
+            u = np.random.default_rng((asking.seed, number, len(tokens))).random()
+            tokens.append(sampled(index[i], logits[i], asking.temperature, u))
+        done = [lane for lane in live if written[lane][1][-1] in asking.end]
+        for lane in done:
+            number, tokens = written.pop(lane)
+            yield number, tokens[:-1]
+        for lane in [lane for lane in written if len(written[lane][1]) >= asking.most]:
+            del written[lane]
+        if live := sorted(written):
+            _advance(network, live, [written[lane][1][-1] for lane in live], heads)
+
+
+def _advance(network: Causal, live: Sequence[int], step: Sequence[int], heads: np.ndarray) -> None:
+    at = np.array([network.length(lane) for lane in live])
+    sees = np.uint64(1) << np.arange(len(live), dtype=np.uint64)
+    heads[list(live)], _ = network.run(step, at, sees, np.array(live, np.int32))
+    for row, lane in enumerate(live):
+        network.commit([row], lane)
+
+
+class Book:
+    """Prompts by number, asked some at a time and kept in a file."""
+
+    def __init__(self, path: Path, ask: Callable[[Sequence[int]], Iterator[tuple[int, str]]], page: int = 512) -> None:
+        self.path, self.ask, self.page = path, ask, page
+        self.prompts: dict[int, str] = {}
+        self.end = 0
+        """All numbers below it were asked."""
+        whole = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")] if path.exists() else []
+        for line in whole:
+            entry = json.loads(line)
+            self.prompts |= {int(number): prompt for number, prompt in entry["prompts"].items()}
+            self.end = entry["end"]
+        self._size = sum(map(len, whole))  # a page torn by a kill is written over
+
+    def prompt(self, number: int) -> str | None:
+        """The prompt of a number; None where the model asked nothing that ended."""
+        while number >= self.end:
+            new = dict(self.ask(range(self.end, self.end + self.page)))
+            self.prompts |= new
+            self.end += self.page
+            line = json.dumps({"end": self.end, "prompts": new}).encode() + b"\n"
+            with self.path.open("r+b" if self.path.exists() else "wb") as file:
+                file.truncate(self._size)
+                file.seek(self._size)
+                file.write(line)
+            self._size += len(line)
+        return self.prompts.get(number)
