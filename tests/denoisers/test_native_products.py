@@ -12,6 +12,10 @@ SIZES = [(8, 32), (40, 96), (72, 160), (264, 64)]
 ROWS = [1, 2, 3, 5, 7, 8, 9, 15, 16, 17, 20]
 
 
+HEAD = "head"
+KINDS = [4, 8, HEAD]
+
+
 def made(bits, n, k, seed=0):
     """A matrix and Float64[n, k], what its blocks say, with scales rounded to halves as they are stored."""
     rng = np.random.default_rng(seed)
@@ -23,13 +27,13 @@ def made(bits, n, k, seed=0):
         codes, minimum = rng.integers(-127, 128, (n, k)).astype(np.int8), None
     blocks = codes.reshape(n, -1, 32).astype(np.float64) * scale[..., None]
     values = blocks if minimum is None else blocks + minimum[..., None]
-    return Linear(codes, scale, minimum), values.reshape(n, k)
+    return Linear(codes, scale, minimum, head=bits == HEAD), values.reshape(n, k)
 
 
 def rounded(x, bits):
     """What the kernels make of activations, Float64[n, k / 32, 32]: integers times one scale per 32."""
     blocks = x.reshape(len(x), -1, 32)
-    limit = np.float32(127 if bits == 4 else 32767)
+    limit = np.float32(32767 if bits == 8 else 127)
     most = np.abs(blocks).max(-1, keepdims=True)
     inverse = np.divide(limit, most, out=np.zeros_like(most), where=most > 0)
     return np.rint(blocks * inverse).astype(np.float64) * (most / limit)
@@ -42,11 +46,12 @@ def activations(n, k, seed=1):
     return x
 
 
+@pytest.mark.parametrize("bits", [8, HEAD])
 @pytest.mark.parametrize(("n", "k"), SIZES)
-def test_eight_bit_products_equal_those_of_the_rounded_numbers(n, k):
-    matrix, weight = made(8, n, k)
+def test_eight_bit_products_equal_those_of_the_rounded_numbers(n, k, bits):
+    matrix, weight = made(bits, n, k)
     x = activations(20, k)
-    want = rounded(x, 8).reshape(x.shape) @ weight.T
+    want = rounded(x, bits).reshape(x.shape) @ weight.T
     np.testing.assert_allclose(matrix.apply(pool(), x), want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
@@ -64,16 +69,18 @@ def test_four_bit_products_equal_those_of_the_rounded_numbers(n, k):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
 
-@pytest.mark.parametrize("bits", [4, 8])
-def test_the_largest_codes_and_activations_do_not_overflow(bits):
-    codes = np.full((8, 64), 15 if bits == 4 else 127, np.uint8 if bits == 4 else np.int8)
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("bits", KINDS)
+def test_the_largest_codes_and_activations_do_not_overflow(bits, sign):
+    codes = np.full((8, 64), 15 if bits == 4 else 127 * sign, np.uint8 if bits == 4 else np.int8)
     scale = np.ones((8, 2), np.float32)
-    matrix = Linear(codes, scale, np.zeros_like(scale) if bits == 4 else None)
-    x = np.full((1, 64), 100, np.float32)
-    np.testing.assert_allclose(matrix.apply(pool(), x), np.full((1, 8), 6400.0 * codes[0, 0]), rtol=1e-5)
+    matrix = Linear(codes, scale, np.zeros_like(scale) if bits == 4 else None, head=bits == HEAD)
+    for x in (100, -100):
+        got = matrix.apply(pool(), np.full((1, 64), x, np.float32))
+        np.testing.assert_allclose(got, np.full((1, 8), 64.0 * x * codes[0, 0]), rtol=1e-5)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", KINDS)
 @pytest.mark.parametrize("rows", ROWS)
 def test_a_row_has_the_same_bits_alone_and_among_others(bits, rows):
     matrix = made(bits, 72, 160)[0]
@@ -82,7 +89,7 @@ def test_a_row_has_the_same_bits_alone_and_among_others(bits, rows):
     np.testing.assert_array_equal(matrix.apply(pool(), x), alone)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", KINDS)
 def test_more_rows_than_one_pass_takes_are_done_in_parts(bits):
     matrix = made(bits, 8, 32)[0]
     x = activations(2 * max_rows() + 3, 32)
@@ -90,7 +97,7 @@ def test_more_rows_than_one_pass_takes_are_done_in_parts(bits):
     np.testing.assert_array_equal(matrix.apply(pool(), x), alone)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", KINDS)
 @pytest.mark.parametrize("threads", [2, 3])
 def test_the_number_of_threads_does_not_change_a_bit(bits, threads):
     matrix = made(bits, 264, 64)[0]
@@ -114,8 +121,9 @@ def test_results_go_where_the_caller_says():
     assert not out[3:].any()
 
 
-def test_rows_are_what_the_blocks_say():
-    matrix, weight = made(8, 40, 96)
+@pytest.mark.parametrize("bits", [8, HEAD])
+def test_rows_are_what_the_blocks_say(bits):
+    matrix, weight = made(bits, 40, 96)
     np.testing.assert_allclose(matrix.rows([0, 39, 7, 7]), weight[[0, 39, 7, 7]], rtol=1e-6)
     assert matrix.rows([]).shape == (0, 96)
 

@@ -46,9 +46,9 @@ class NativeDecoder:
             theta=float(config["rope_theta"]),
         )
         self.layers = [_layer(checkpoint, f"model.layers.{i}.") for i in range(shape.layers)]
-        self.embedding = _linear(checkpoint, ["model.embed_tokens.weight"], eight_bits=True)
+        self.embedding = _linear(checkpoint, ["model.embed_tokens.weight"], head=True)
         tied = config.get("tie_word_embeddings", True)
-        self.head = self.embedding if tied else _linear(checkpoint, ["lm_head.weight"], eight_bits=True)
+        self.head = self.embedding if tied else _linear(checkpoint, ["lm_head.weight"], head=True)
         self.norm = checkpoint.tensor("model.norm.weight").astype(np.float32)
         self.stack = Stack(shape, self.layers, pool)
         self._logits = np.empty((0, self.vocab), np.float32)
@@ -110,19 +110,19 @@ def _layer(checkpoint: Checkpoint, at: str) -> Layer:
     )
 
 
-def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False, eight_bits: bool = False) -> Linear:
-    """One matrix of several tensors, one below the other, or in turns of 32 rows each."""
+def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False, head: bool = False) -> Linear:
+    """One matrix of several tensors, one below the other, or in turns of 32 rows each; a head has eight bits."""
     join = alternated if alternate else np.concatenate
     found = [checkpoint.blocks(name) for name in names]
     kinds = {b.kind if b is not None else "" for b in found}
-    if kinds == {"q4_1"} and not eight_bits:
+    if kinds == {"q4_1"} and not head:
         blocks = [b for b in found if b is not None]
         minima = [b.minimum for b in blocks if b.minimum is not None]
         return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), join(minima))
     if kinds == {"q8_0"}:
         blocks = [b for b in found if b is not None]
-        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), None)
-    return Linear.from_float(join([checkpoint.tensor(name) for name in names]))
+        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), None, head=head)
+    return Linear.from_float(join([checkpoint.tensor(name) for name in names]), head=head)
 
 
 def alternated(parts: list[NDArray[Any]]) -> NDArray[Any]:

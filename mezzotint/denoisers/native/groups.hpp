@@ -77,12 +77,41 @@ inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* sc
   for (int m = 0; m < MT; ++m) out[m] = acc[m];
 }
 
+// Of codes by fours; only where the processor multiplies bytes.
+template <int MT>
+inline void group_head(const uint8_t* w, int nb, const int8_t* q, const float* scale, const int32_t* start, Floats* out) {
+  Floats acc[MT];
+#pragma GCC unroll 8
+  for (int m = 0; m < MT; ++m) acc[m] = all<Floats>(0);
+  for (int b = 0; b < nb; ++b, w += kQ8Bytes, q += kTile * kBlock, scale += kTile, start += kTile) {
+    ahead(w, kQ8Bytes);
+    Ints t[MT];
+#pragma GCC unroll 8
+    for (int m = 0; m < MT; ++m) t[m] = words(start[m]);
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) {
+      const Ints c = load_bytes(w + 4 * i * kWide);
+#pragma GCC unroll 8
+      for (int m = 0; m < MT; ++m) {
+        t[m] = add_bytes(t[m], c, broadcast(q + m * kBlock + 4 * i));
+        in_order(t[m]);
+      }
+    }
+    const Floats s = load(reinterpret_cast<const uint16_t*>(w + kWide * kBlock));
+#pragma GCC unroll 8
+    for (int m = 0; m < MT; ++m) acc[m] = mul_add(to_floats(t[m]), mul(s, all<Floats>(scale[m])), acc[m]);
+  }
+#pragma GCC unroll 8
+  for (int m = 0; m < MT; ++m) out[m] = acc[m];
+}
+
 template <int MT>
 inline void group(const Linear& w, int g, const Quantised& x, int m0, Floats* out) {
   const uint8_t* data = w.data + size_t(g) * w.group_bytes();
   const size_t at = x.cell(m0, 0);
   const int nb = x.k / kBlock;
-  if (w.kind == 4) group_q4<MT>(data, nb, x.q8 + at * kBlock, x.scale + at, x.sum + at, out);
+  if (w.kind == kQ4) group_q4<MT>(data, nb, x.q8 + at * kBlock, x.scale + at, x.sum + at, out);
+  else if (by_fours(w.kind)) group_head<MT>(data, nb, x.q8 + at * kBlock, x.scale + at, x.start + at, out);
   else group_q8<MT>(data, nb, x.q16 + at * kBlock, x.scale + at, out);
 }
 

@@ -6,9 +6,11 @@
 //
 // Weights lie in groups of as many output channels as a vector holds (8, or 16 of AVX-512), so that no horizontal sum is
 // needed.  Each channel's arithmetic is the same in both widths, and so are its bits.
-// Two kinds, both with one scale per 32 inputs of a channel:
-//   Q4  value = scale * code + minimum, code in 0..15   (the arithmetic of GGUF's Q4_1), activations as 8-bit integers
-//   Q8  value = scale * code,           code in -127..127 (that of Q8_0),                activations as 16-bit integers
+// Three kinds, all with one scale per 32 inputs of a channel:
+//   Q4    value = scale * code + minimum, code in 0..15   (the arithmetic of GGUF's Q4_1), activations as 8-bit integers
+//   Q8    value = scale * code,           code in -127..127 (that of Q8_0),                activations as 16-bit integers
+//   Head  values as those of Q8, but activations as 8-bit integers: half the work where the processor multiplies bytes, and
+//         no further layer passes on what is rounded
 #pragma once
 #include <algorithm>
 #include <atomic>
@@ -26,6 +28,8 @@
 #endif
 
 namespace mz {
+
+enum Kind : int { kQ4 = 4, kQ8 = 8, kHead = 9 };
 
 constexpr int kBlock = 32;                               // inputs that share one scale
 constexpr int kTile = 8;                                 // rows multiplied together
@@ -65,15 +69,18 @@ inline std::shared_ptr<uint8_t> room(size_t bytes) {
 inline uint16_t to_half(float x) { return uint16_t(_mm_extract_epi16(_mm_cvtps_ph(_mm_set_ss(x), 0), 0)); }
 
 struct Linear {
-  int kind = 4;  // 4 or 8
+  int kind = kQ4;
   int n = 0, k = 0;
   std::shared_ptr<uint8_t> home;
   uint8_t* data = nullptr;
   int groups() const { return (n + kWide - 1) / kWide; }  // the last one may be filled up with zeros
-  size_t group_bytes() const { return size_t(k / kBlock) * (kind == 4 ? kQ4Bytes : kQ8Bytes); }
+  size_t group_bytes() const { return size_t(k / kBlock) * (kind == kQ4 ? kQ4Bytes : kQ8Bytes); }
 };
 
-// codes: [n][k] (uint8 for Q4, int8 for Q8), scale and minimum: [n][k / 32].
+// Whether codes lie by fours, with 128 added, as the product of unsigned and signed bytes wants them; else by pairs.
+inline bool by_fours(int kind) { return MZ_VNNI && kind == kHead; }
+
+// codes: [n][k] (uint8 for Q4, else int8), scale and minimum: [n][k / 32].
 inline Linear* pack(int kind, int n, int k, const void* codes, const float* scale, const float* minimum) {
   if (n % kLanes || k % kBlock) return nullptr;
   auto* w = new Linear{kind, n, k, nullptr, nullptr};
@@ -86,11 +93,11 @@ inline Linear* pack(int kind, int n, int k, const void* codes, const float* scal
   const auto* u = static_cast<const uint8_t*>(codes);
   for (int g = 0; g < w->groups(); ++g)
     for (int b = 0; b < nb; ++b) {
-      uint8_t* out = w->data + g * w->group_bytes() + size_t(b) * (kind == 4 ? kQ4Bytes : kQ8Bytes);
+      uint8_t* out = w->data + g * w->group_bytes() + size_t(b) * (kind == kQ4 ? kQ4Bytes : kQ8Bytes);
       for (int c = 0; c < std::min(kWide, n - g * kWide); ++c) {
         const size_t channel = size_t(g) * kWide + c;
         const uint8_t* row = u + channel * k + b * kBlock;
-        if (kind == 4) {
+        if (kind == kQ4) {
           for (int pair = 0; pair < 4; ++pair) {  // four inputs in the low halves of a word, the next four in the high
             uint32_t low, high;
             std::memcpy(&low, row + 8 * pair, 4);
@@ -98,25 +105,34 @@ inline Linear* pack(int kind, int n, int k, const void* codes, const float* scal
             low |= high << 4;
             std::memcpy(out + (pair * kWide + c) * 4, &low, 4);
           }
+        } else if (by_fours(kind)) {
+          for (int four = 0; four < 8; ++four) {
+            uint32_t word;
+            std::memcpy(&word, row + 4 * four, 4);
+            word ^= 0x80808080u;
+            std::memcpy(out + (four * kWide + c) * 4, &word, 4);
+          }
         } else {
           for (int pair = 0; pair < 16; ++pair) std::memcpy(out + (pair * kWide + c) * 2, row + 2 * pair, 2);
         }
-        auto* half = reinterpret_cast<uint16_t*>(out + kWide * (kind == 4 ? kBlock / 2 : kBlock));
+        auto* half = reinterpret_cast<uint16_t*>(out + kWide * (kind == kQ4 ? kBlock / 2 : kBlock));
         half[c] = to_half(scale[channel * nb + b]);
-        if (kind == 4) half[kWide + c] = to_half(minimum[channel * nb + b]);
+        if (kind == kQ4) half[kWide + c] = to_half(minimum[channel * nb + b]);
       }
     }
   return w;
 }
 
-// One row of a Q8 matrix as floats: the embedding of a token, read from the matrix that is also the output head.
+// One row of an eight-bit matrix as floats: the embedding of a token, read from the matrix that is also the output head.
 inline void unpack_row(const Linear& w, int row, float* out) {
   const uint8_t* group = w.data + size_t(row / kWide) * w.group_bytes();
   const int c = row % kWide;
   for (int b = 0; b < w.k / kBlock; ++b) {
     const uint8_t* p = group + size_t(b) * kQ8Bytes;
     float s = _cvtsh_ss(reinterpret_cast<const uint16_t*>(p + kWide * kBlock)[c]);
-    for (int i = 0; i < kBlock; ++i) out[b * kBlock + i] = s * float(int8_t(p[((i / 2) * kWide + c) * 2 + i % 2]));
+    const int together = by_fours(w.kind) ? 4 : 2, shift = by_fours(w.kind) ? 0x80 : 0;
+    for (int i = 0; i < kBlock; ++i)
+      out[b * kBlock + i] = s * float(int8_t(p[((i / together) * kWide + c) * together + i % together] ^ shift));
   }
 }
 
@@ -126,6 +142,7 @@ struct Quantised {
   int16_t* q16 = nullptr;
   float* scale = nullptr;  // [tile][block][row in tile]
   float* sum = nullptr;    // the same, of the unquantised values
+  int32_t* start = nullptr;  // the same: takes back from a product what codes have too much by the 128 added to them
   int k = 0;
   void reserve(int rows, int width) {
     k = width;
@@ -134,8 +151,9 @@ struct Quantised {
     q16 = static_cast<int16_t*>(allocate(cells * 2));
     scale = static_cast<float*>(allocate(cells / kBlock * 4));
     sum = static_cast<float*>(allocate(cells / kBlock * 4));
+    start = static_cast<int32_t*>(allocate(cells / kBlock * 4));
   }
-  void release() { std::free(q8); std::free(q16); std::free(scale); std::free(sum); }
+  void release() { std::free(q8); std::free(q16); std::free(scale); std::free(sum); std::free(start); }
   size_t cell(int m, int b) const { return (size_t(m / kTile) * (k / kBlock) + b) * kTile + m % kTile; }
 };
 
@@ -148,7 +166,7 @@ inline void quantise_block(const Quantised& to, int kind, int m, int b, const fl
     top = _mm256_max_ps(top, _mm256_andnot_ps(sign, v[i]));
     total = _mm256_add_ps(total, v[i]);
   }
-  const float limit = kind == 4 ? 127.0f : 32767.0f, amax = most_of(top);
+  const float limit = kind == kQ8 ? 32767.0f : 127.0f, amax = most_of(top);
   const size_t at = to.cell(m, b);
   to.scale[at] = amax / limit;
   to.sum[at] = sum_of(total);
@@ -157,7 +175,11 @@ inline void quantise_block(const Quantised& to, int kind, int m, int b, const fl
   for (int i = 0; i < 4; ++i) r[i] = _mm256_cvtps_epi32(_mm256_mul_ps(v[i], inverse));
   const __m256i lo = _mm256_permute4x64_epi64(_mm256_packs_epi32(r[0], r[1]), 0xd8);
   const __m256i hi = _mm256_permute4x64_epi64(_mm256_packs_epi32(r[2], r[3]), 0xd8);
-  if (kind == 4) {
+  if (by_fours(kind)) {
+    const __m256i total = _mm256_add_epi32(_mm256_add_epi32(r[0], r[1]), _mm256_add_epi32(r[2], r[3]));
+    to.start[at] = -128 * sum_of(total);
+  }
+  if (kind == kQ4 || by_fours(kind)) {
     const __m256i bytes = _mm256_permute4x64_epi64(_mm256_packs_epi16(lo, hi), 0xd8);
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to.q8 + at * kBlock), bytes);
   } else {

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, pointer
 from mezzotint.errors import CapacityError, CheckpointError
 
+HEAD = 9
+"""What kernels.hpp calls this kind of matrix."""
+
 
 def instructions() -> str:
     """Instruction set that the kernels were compiled for: "avx2", "avx2+vnni" or "avx512+vnni"."""
@@ -41,9 +44,11 @@ class Linear:
         codes: uint8[n, k] in 0..15 when `minimum` is given (Q4), else int8[n, k] (Q8).
         scale: Float[n, k / 32].
         minimum: Float[n, k / 32] or None.
+        head: a Q8 matrix whose activations are rounded to eight bits instead of sixteen.  That is half the work where
+            the processor multiplies bytes, and after an output head no further layer passes on what is rounded.
     """
 
-    def __init__(self, codes: NDArray[Any], scale: Floats, minimum: Floats | None) -> None:
+    def __init__(self, codes: NDArray[Any], scale: Floats, minimum: Floats | None, *, head: bool = False) -> None:
         n, k = codes.shape
         blocks = {scale.shape} if minimum is None else {scale.shape, minimum.shape}
         if n % 8 or k % BLOCK or blocks != {(n, k // BLOCK)}:
@@ -54,7 +59,8 @@ class Linear:
         codes = np.ascontiguousarray(codes, np.int8 if minimum is None else np.uint8)
         scale = np.ascontiguousarray(scale, np.float32)
         minimum = None if minimum is None else np.ascontiguousarray(minimum, np.float32)
-        made = lib().mz_linear_new(self.bits, n, k, pointer(codes), pointer(scale), pointer(minimum))
+        kind = HEAD if head and minimum is None else self.bits
+        made = lib().mz_linear_new(kind, n, k, pointer(codes), pointer(scale), pointer(minimum))
         if not made:
             raise CapacityError(f"not enough memory for a {n} x {k} matrix")
         self.handle = ctypes.c_void_p(made)
@@ -64,7 +70,7 @@ class Linear:
             lib().mz_linear_free(handle)
 
     @classmethod
-    def from_float(cls, weight: Floats, bits: int = 8) -> "Linear":
+    def from_float(cls, weight: Floats, bits: int = 8, *, head: bool = False) -> "Linear":
         """Rounds Float[n, k] to 8 bits with a scale per 32 inputs, or to 4 bits with a scale and a minimum."""
         n, k = weight.shape
         blocks = np.asarray(weight, np.float32).reshape(n, k // BLOCK, BLOCK)
@@ -75,7 +81,7 @@ class Linear:
             return cls(codes.reshape(n, k), scale, low)
         scale = np.abs(blocks).max(-1) / 127
         codes = np.rint(blocks / np.maximum(scale, 1e-30)[..., None]).astype(np.int8)
-        return cls(codes.reshape(n, k), scale, None)
+        return cls(codes.reshape(n, k), scale, None, head=head)
 
     def rows(self, index: Sequence[int]) -> Floats:
         """Rows of the matrix as floats, Float[len(index), inputs] (Q8 only)."""

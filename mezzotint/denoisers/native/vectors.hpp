@@ -46,6 +46,11 @@ inline float sum_of(__m256 v) {
   s = _mm_add_ps(s, _mm_movehl_ps(s, s));
   return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
 }
+inline int32_t sum_of(__m256i v) {
+  __m128i s = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  s = _mm_add_epi32(s, _mm_unpackhi_epi64(s, s));
+  return _mm_cvtsi128_si32(s) + _mm_extract_epi32(s, 1);
+}
 inline float most_of(__m256 v) {
   __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   s = _mm_max_ps(s, _mm_movehl_ps(s, s));
@@ -83,6 +88,7 @@ inline void store(uint16_t* p, Floats v) { _mm256_storeu_si256(reinterpret_cast<
 inline Ints zeros() { return _mm512_setzero_si512(); }
 inline Ints words(int32_t x) { return _mm512_set1_epi32(x); }
 inline Ints load_codes(const void* p) { return _mm512_load_si512(p); }
+inline Ints load_bytes(const void* p) { return _mm512_loadu_si512(p); }
 inline Ints low_codes(Ints v) { return _mm512_and_si512(v, _mm512_set1_epi8(15)); }
 inline Ints high_codes(Ints v) { return _mm512_and_si512(_mm512_srli_epi16(v, 4), _mm512_set1_epi8(15)); }
 inline Ints load_widened(const uint8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
@@ -101,6 +107,7 @@ inline void store(uint16_t* p, Floats v) { _mm_storeu_si128(reinterpret_cast<__m
 inline Ints zeros() { return _mm256_setzero_si256(); }
 inline Ints words(int32_t x) { return _mm256_set1_epi32(x); }
 inline Ints load_codes(const void* p) { return _mm256_load_si256(static_cast<const __m256i*>(p)); }
+inline Ints load_bytes(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline Ints low_codes(Ints v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 inline Ints high_codes(Ints v) { return _mm256_and_si256(_mm256_srli_epi16(v, 4), _mm256_set1_epi8(15)); }
 inline Ints load_widened(const uint8_t* p) { return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
