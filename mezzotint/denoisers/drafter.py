@@ -137,9 +137,10 @@ class Drafter(nn.Module):
         mixed = torch.cat([self.norm(rows), self.token_part(previous), self.norm(state)], -1)
         return rows + self.mix_out(F.silu(self.mix_in(self._dropped(mixed))))
 
-    def logits(self, state: Tensor) -> Tensor:
-        """Float[..., width] -> Float[..., D] over `ids`."""
-        return F.linear(self.norm(state), self.head)
+    def logits(self, state: Tensor, others: Tensor | None = None) -> Tensor:
+        """Float[..., width] -> Float[..., D] over `ids`, or Float[..., D + E] over them and `others`, Long[E]."""
+        head = self.head if others is None else torch.cat([self.head, self.embedding[others]])
+        return F.linear(self.norm(state), head)
 
     def _dropped(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)

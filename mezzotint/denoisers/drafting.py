@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
 
+OTHERS = 128
+"""Most ids that are drafted because the context met them."""
+
 
 @dataclass(frozen=True)
 class DrafterShape:
@@ -60,7 +63,8 @@ class Drafting(Protocol):
 
     shape: DrafterShape
     ids: NDArray[np.int64]
-    """Int[D]: the ids that may be drafted."""
+    """Int[D]: the ids that may always be drafted.  `top`, `follow` and `branches` also draft others that the settled
+    context has met, the last OTHERS of them: names, and words of the matter at hand."""
 
     def length(self) -> int:
         """Settled context rows."""

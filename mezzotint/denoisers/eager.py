@@ -11,7 +11,7 @@ from torch import Tensor
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.decoder import Decoder
 from mezzotint.denoisers.drafter import Drafter, sees
-from mezzotint.denoisers.drafting import DrafterShape, Growth, branches, chain
+from mezzotint.denoisers.drafting import OTHERS, DrafterShape, Growth, branches, chain
 from mezzotint.denoisers.kv import KVCache
 from mezzotint.errors import CapacityError, CheckpointError
 
@@ -96,6 +96,7 @@ class EagerDrafter:
         self.ids = drafter.ids.cpu().numpy()
         self._rows = torch.empty(0, self.shape.width, device=drafter.ids.device)
         self._length = 0
+        self._following: list[int] = []
 
     def length(self) -> int:
         return self._length
@@ -105,12 +106,14 @@ class EagerDrafter:
             raise CapacityError(f"cannot keep {length} of {self._length} context rows")
         self._rows = self._rows[:length]
         self._length = length
+        del self._following[length:]
 
     @torch.inference_mode()
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
         rows = self.drafter.context_rows(self._tensor(taps), torch.tensor(list(following), device=self._rows.device))
         self._rows = torch.cat([self._rows, rows])
         self._length = len(self._rows)
+        self._following += following
         out = self._trunk([-1] * block)
         return _numpy(out[len(out) - block - 1]), _numpy(out[len(out) - block :])
 
@@ -127,10 +130,13 @@ class EagerDrafter:
     def logits(self, state: Floats) -> Floats:
         return _numpy(self.drafter.logits(self._tensor(state)))
 
+    @torch.inference_mode()
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
-        logp = torch.from_numpy(self.logits(state)).log_softmax(-1)
-        value, index = logp.topk(k, -1)
-        return self.ids[index.numpy()], value.numpy()
+        met = np.array(list(dict.fromkeys(self._following)), np.int64)  # in the order of their first meeting
+        others = met[~np.isin(met, self.ids)][-OTHERS:]
+        logits = self.drafter.logits(self._tensor(state), torch.from_numpy(others).to(self._rows.device))
+        value, index = logits.log_softmax(-1).topk(k, -1)
+        return np.concatenate([self.ids, others])[index.cpu().numpy()], _numpy(value)
 
     def follow(
         self, rows: Floats, previous: Sequence[int], state: Floats, k: int

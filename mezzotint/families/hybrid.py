@@ -28,13 +28,15 @@ class DraftBatch:
     taps: Tensor
     """Float[B, N, taps, width]."""
     top_ids: Tensor
-    """Long[B, N, K]: likeliest next tokens as indices into the drafter's ids; -1 where the drafter has none."""
+    """Long[B, N, K]: likeliest next tokens as indices into the drafter's ids and then `others`; -1 for neither."""
     top_p: Tensor
     """Float[B, N, K]: their probabilities; all zero where nothing is to be learned."""
     anchors: Tensor
     """Long[B, A]: positions whose context row a block hangs on; anchor + block + 2 <= N."""
     known: Tensor
     """Bool[B, A, block]: block columns already decided."""
+    others: Tensor
+    """Long[E]: ids met in the batch that the drafter's own lack, as it meets such ids in a context it drafts for."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class DraftLoss:
         for offset in range(block + 1):
             ids, p = (_take(x, at + 1) for x in (batch.top_ids, batch.top_p))
             live = (p.sum(-1) > 0) & (ids[..., 0] >= 0)
-            logp = denoiser.logits(state[live]).log_softmax(-1)
+            logp = denoiser.logits(state[live], batch.others).log_softmax(-1)
             goal = (1 - self.argmax) * p[live] / p[live].sum(-1, keepdim=True)
             goal[:, 0] += self.argmax
             nats = -(goal * logp.gather(-1, ids[live].clamp_min(0)).masked_fill(ids[live] < 0, 0)).sum(-1)

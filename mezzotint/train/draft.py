@@ -41,7 +41,8 @@ class DraftData:
             )
         self.arrays = index.arrays(top, len(self.shape.taps), self.shape.width)
         self.place = np.full(int(drafter.embedding.shape[0]), -1, np.int64)
-        self.place[drafter.ids.cpu().numpy()] = np.arange(len(drafter.ids))
+        self.drafted = len(drafter.ids)
+        self.place[drafter.ids.cpu().numpy()] = np.arange(self.drafted)
         usable = [span for span in index.spans if span[1] > self.shape.block + 8]
         self.train = [s for i, s in enumerate(usable) if i % settings.held_out]
         self.held_out = [s for i, s in enumerate(usable) if not i % settings.held_out]
@@ -82,13 +83,19 @@ class DraftData:
         share = np.where(
             rng.random((len(spans), count, 1)) < self.settings.partial, rng.random((len(spans), count, 1)), 0
         )
+        tokens, top_ids = padded("tokens").astype(np.int64), padded("top_ids")
+        met = np.unique(np.concatenate([tokens.ravel(), top_ids[..., 0].ravel()]))
+        others = met[self.place[met] < 0]
+        place = self.place.copy()
+        place[others] = self.drafted + np.arange(len(others))
         return DraftBatch(
-            tokens=torch.from_numpy(padded("tokens").astype(np.int64)),
+            tokens=torch.from_numpy(tokens),
             taps=torch.from_numpy(padded("taps").astype(np.float32)),
-            top_ids=torch.from_numpy(self.place[padded("top_ids")]),
+            top_ids=torch.from_numpy(place[top_ids]),
             top_p=torch.from_numpy(np.exp(logp)),
             anchors=torch.from_numpy(anchors),
             known=torch.from_numpy(rng.random((len(spans), count, block)) < share),
+            others=torch.from_numpy(others),
         )
 
 

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from tiny_hybrid import BACKENDS, SHAPE, TAPS, checkpoint, drafter, drafting, eager, fresh, native
 
 from mezzotint.denoisers.adapter import load_adapter, save_adapter
-from mezzotint.denoisers.drafting import DrafterShape, Growth, branches, chain
+from mezzotint.denoisers.drafting import OTHERS, DrafterShape, Growth, branches, chain
 from mezzotint.denoisers.eager import restored
 from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.errors import CapacityError, CheckpointError
@@ -104,13 +104,52 @@ def test_context_can_be_taken_back(made, taps):
         made.truncate(41)
 
 
-def test_top_gives_vocabulary_ids_and_log_probabilities(made, taps):
-    _, rows = read(made, taps, 20)
-    ids, logp = made.top(rows, 3)
-    exact = torch.from_numpy(made.logits(rows)).log_softmax(-1).numpy()
-    order = np.argsort(-exact, axis=1, kind="stable")[:, :3]
-    np.testing.assert_array_equal(ids, made.ids[order])
-    np.testing.assert_allclose(logp, np.take_along_axis(exact, order, 1), atol=1e-4)
+def likeliest(made, rows, met, k):
+    """Ids and log-probabilities over the drafter's own ids and the others of the tokens `met`, in order of meeting."""
+    others = [token for token in dict.fromkeys(met) if token not in made.ids][-OTHERS:]
+    module = drafter(CK)
+    normed = rows / np.sqrt(np.square(rows).mean(-1, keepdims=True) + SHAPE.eps) * module.norm.weight.detach().numpy()
+    native = isinstance(made, NativeDrafter)
+    head = made.embedding.rows(others) if native else module.embedding[others].numpy()
+    logp = torch.from_numpy(np.concatenate([made.logits(rows), normed @ head.T], 1)).log_softmax(-1).numpy()
+    order = np.argsort(-logp, axis=1, kind="stable")[:, :k]
+    return np.array([*made.ids, *others])[order], np.take_along_axis(logp, order, 1)
+
+
+@pytest.mark.parametrize("n", [1, 20, 150])
+def test_top_gives_ids_of_the_drafter_or_the_context_and_log_probabilities(made, taps, n):
+    _, rows = read(made, taps, n)
+    ids, logp = made.top(rows, 12)
+    want_ids, want_logp = likeliest(made, rows, TEXT[1 : n + 1], 12)
+    np.testing.assert_array_equal(ids, want_ids)
+    np.testing.assert_allclose(logp, want_logp, atol=1e-4)
+    assert np.isin(ids, made.ids).all() == (n == 1)
+
+
+def test_what_is_taken_back_was_never_met(made, taps):
+    want = made.top(read(made, taps, 40)[1], 12)
+    read(made, taps, 70)
+    made.truncate(30)
+    _, rows = made.read(taps[30:40], TEXT[31:41], 3)
+    ids, logp = made.top(rows, 12)
+    np.testing.assert_array_equal(ids, want[0])
+    np.testing.assert_allclose(logp, want[1], atol=1e-4)
+    made.truncate(0)
+    assert np.isin(made.top(rows, 40)[0], made.ids).all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_many_ids_that_were_met_the_last_are_drafted(backend):
+    wide = checkpoint(vocab_size=304)
+    module = drafter(wide)
+    made = drafting(module, BACKENDS[backend](wide, capacity=300))
+    strange = [token for token in range(304) if token not in made.ids]
+    assert len(strange) > OTHERS + 50
+    made.read(np.ones((len(strange), len(TAPS), SHAPE.width), np.float32), strange)
+    pointing = (module.embedding[strange] / module.norm.weight).detach().numpy()
+    drafted = made.top(pointing[-64:], 1)[0][:, 0], made.top(pointing[:64], 1)[0][:, 0]
+    assert drafted[0].tolist() == strange[-64:]
+    assert not set(drafted[1]) & set(strange[:-OTHERS])
 
 
 def test_following_is_advancing_and_taking_the_top(made, taps):

@@ -185,13 +185,16 @@ def test_batches_hold_what_the_files_hold(data, folder):
         assert batch.anchors.max() < n - 1
         assert all(len(set(row)) == len(row) for row in batch.anchors.tolist())
         assert batch.known.shape == (b, batch.anchors.shape[1], SHAPE.block)
-        assert ((batch.top_ids >= -1) & (batch.top_ids < 40)).all()
+        named_by = torch.cat([made.ids, batch.others])
+        assert ((batch.top_ids >= -1) & (batch.top_ids < len(named_by))).all()
+        assert len(set(named_by.tolist())) == len(named_by)
+        assert set(batch.tokens.unique().tolist()) <= set(named_by.tolist())
         for row in range(b):
             learned = batch.top_p[row].sum(-1) > 0
             assert (batch.top_p[row].sum(-1) <= 1.01).all()
             position = int(learned.nonzero()[0])
             named = batch.top_ids[row, position]
-            back = torch.where(named >= 0, made.ids[named], -1)
+            back = torch.where(named >= 0, named_by[named], -1)
             arrays = data.arrays
             tokens = batch.tokens[row, : position + 2].numpy()
             hits = [s for s, k in data.train if (arrays["tokens"][s : s + position + 2] == tokens).all()]

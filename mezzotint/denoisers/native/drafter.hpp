@@ -14,13 +14,66 @@ struct Nodes {  // of a tree, the root not stored; parent 0 is the root, i the i
   float* score;
 };
 
+// Ids met in the settled context that the drafter's own lack, and their rows of the output head.
+class Others {
+ public:
+  static constexpr int kMost = 128;  // that are drafted: the last ones met
+
+  // `drafted`: the drafter's own ids.
+  Others(const Linear& embedding, const float* norm, const int* drafted, int count)
+      : embedding_(embedding), norm_(norm), known_(embedding.n) {
+    for (int i = 0; i < count; ++i) known_[drafted[i]] = true;
+  }
+
+  int count() const { return std::min(kMost, int(met_.size())); }
+  int token(int i) const { return met_[met_.size() - count() + i].token; }
+  float product(int i, const float* x) const {
+    const int d = embedding_.k;
+    const float* row = rows_.data() + (met_.size() - count() + i) * d;
+    Floats sum = all<Floats>(0);
+    for (int j = 0; j < d; j += kWide) sum = mul_add(load(row + j), load(x + j), sum);
+    return sum_of(sum);
+  }
+
+  // Context row `at` is settled, and the token behind it is this one.
+  void meet(int token, int at) {
+    if (known_[token]) return;
+    known_[token] = true;
+    met_.push_back({token, at});
+    const int d = embedding_.k;
+    rows_.resize(met_.size() * d);
+    float* row = rows_.data() + rows_.size() - d;
+    unpack_row(embedding_, token, row);
+    for (int j = 0; j < d; ++j) row[j] *= norm_[j];
+  }
+
+  // Forget what was first met at the rows from `length` on.
+  void truncate(int length) {
+    for (; !met_.empty() && met_.back().at >= length; met_.pop_back()) known_[met_.back().token] = false;
+    rows_.resize(met_.size() * embedding_.k);
+  }
+
+ private:
+  struct Met {
+    int token, at;
+  };
+  const Linear& embedding_;
+  const float* norm_;
+  std::vector<bool> known_;
+  std::vector<Met> met_;
+  std::vector<float> rows_;
+};
+
 // The recurrent head: Drafter.advance and Drafter.logits.
 struct Head {
   const Linear *mix_in, *mix_out, *output, *embedding;
   const float* norm;  // [width]
+  const int* ids;     // of the outputs
   float eps;
+  Others others;
 
   int width() const { return output->k; }
+  int id(int index) const { return index < output->n ? ids[index] : others.token(index - output->n); }
 
   // state [m][width] -> that of the next drafted token, in place.
   void advance(Pool& pool, int m, const float* rows, const int* previous, float* state) const {
@@ -60,21 +113,27 @@ struct Head {
     product(pool, *output, in, m, out);
   }
 
-  // The k likeliest outputs of each state [m][width] and their log-probabilities.
-  void likeliest(Pool& pool, int m, const float* state, int k, int* index, float* value) const {
-    thread_local std::vector<float> out;
-    const int n = output->n;
-    out.resize(size_t(m) * n);
+  // The k likeliest tokens of each state [m][width], of the outputs and the others, and their log-probabilities.
+  void likeliest(Pool& pool, int m, const float* state, int k, int* token, float* value) const {
+    thread_local std::vector<float> out, joined, normed;
+    const int d = width(), n = output->n, more = others.count();
+    out.resize(size_t(m) * n), joined.resize(n + more), normed.resize(d);
     logits(pool, m, state, out.data());
-    for (int i = 0; i < m; ++i) {
-      const float lse = largest(out.data() + size_t(i) * n, n, k, index + size_t(i) * k, value + size_t(i) * k);
-      for (int j = 0; j < k; ++j) value[size_t(i) * k + j] -= lse;
+    for (int i = 0; i < m; ++i, token += k, value += k) {
+      const float* x = out.data() + size_t(i) * n;
+      if (more) {
+        x = std::copy_n(x, n, joined.data()) - n;
+        rms_norm(state + size_t(i) * d, nullptr, d, eps, normed.data());
+        for (int j = 0; j < more; ++j) joined[n + j] = others.product(j, normed.data());
+      }
+      const float lse = largest(x, n + more, k, token, value);
+      for (int j = 0; j < k; ++j) value[j] -= lse, token[j] = id(token[j]);
     }
   }
 
   // Logits of columns 0..width of a draft, as far as its likeliest tokens are together as likely as `gate`; column i + 1
   // sees the token of column i, decided (>= 0) or the likeliest.  Returns how many columns it made.
-  int chain(Pool& pool, int columns, const float* state, const float* rows, const int* decided, const int* ids, float* out, float gate) const {
+  int chain(Pool& pool, int columns, const float* state, const float* rows, const int* decided, float* out, float gate) const {
     const int d = width(), n = output->n;
     std::vector<float> now(state, state + d);
     logits(pool, 1, now.data(), out);
@@ -94,7 +153,7 @@ struct Head {
 
   // Depth by depth: the likeliest continuations of the best nodes, as long as the whole path is likely enough.  Tokens of
   // depth 1 come from `state`; `rows` [depth][width] let depths 2, 3, ... follow.  At most limits.nodes per depth are stored.
-  int branches(Pool& pool, int depth, const float* state, const float* rows, const int* ids, Limits limits, Nodes to) const {
+  int branches(Pool& pool, int depth, const float* state, const float* rows, Limits limits, Nodes to) const {
     struct Found {
       float score;
       int from, token;
@@ -102,16 +161,16 @@ struct Head {
     };
     const int d = width(), k = limits.fan;
     std::vector<float> states(state, state + d), before, repeated, value(size_t(limits.beam) * k), path{1.0f};
-    std::vector<int> index(size_t(limits.beam) * k), front{0}, previous;
+    std::vector<int> token(size_t(limits.beam) * k), front{0}, previous;
     std::vector<Found> found;
     int made = 0;
-    likeliest(pool, 1, states.data(), k, index.data(), value.data());
+    likeliest(pool, 1, states.data(), k, token.data(), value.data());
     for (int level = 0;; ++level) {
       found.clear();
       for (size_t i = 0; i < front.size(); ++i)
         for (int j = 0; j < k; ++j) {
           const float p = std::exp(value[i * k + j]) * path[i];
-          if (p >= limits.gate) found.push_back({p, int(i), ids[index[i * k + j]]});
+          if (p >= limits.gate) found.push_back({p, int(i), token[i * k + j]});
         }
       std::sort(found.begin(), found.end());
       if (int(found.size()) > limits.nodes) found.resize(limits.nodes);
@@ -134,7 +193,7 @@ struct Head {
       states.swap(before);
       front.swap(next);
       advance(pool, going, repeated.data(), previous.data(), states.data());
-      likeliest(pool, going, states.data(), k, index.data(), value.data());
+      likeliest(pool, going, states.data(), k, token.data(), value.data());
     }
   }
 
@@ -193,6 +252,13 @@ struct Drafter {
     stack->run(pool, Call{rows, position, lane, sees, 0, nullptr, nullptr});
     std::memcpy(out, stack->rows(), size_t(rows) * d * 4);
     stack->commit(0, n, settled);
+    for (int i = 0; i < n; ++i) head.others.meet(following[i], start + i);
+  }
+
+  // Forget all but the first `length` context rows.
+  void truncate(int length) {
+    stack->truncate(0, length);
+    head.others.truncate(length);
   }
 };
 

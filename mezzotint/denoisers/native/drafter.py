@@ -47,7 +47,7 @@ class NativeDrafter:
         # what the kernels point at must live as long as they do
         self._kept = matrices, f["norm.weight"], f["blank"], masked, ints(self.ids)
         handles = (ctypes.c_void_p * len(matrices))(*[m.handle for m in matrices])
-        vectors = [pointer(x) for x in self._kept[1:4]]
+        vectors = [pointer(x) for x in self._kept[1:]]
         handle = lib().mz_drafter_new(handles, *vectors, self.stack.handle, len(s.taps), ctypes.c_float(s.eps))
         self.handle = ctypes.c_void_p(handle)
 
@@ -59,7 +59,9 @@ class NativeDrafter:
         return self.stack.length()
 
     def truncate(self, length: int) -> None:
-        self.stack.truncate(length)
+        if not 0 <= length <= self.length():
+            raise CapacityError(f"cannot keep {length} of {self.length()} context rows")
+        lib().mz_drafter_truncate(self.handle, length)
 
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
         taps, after = np.ascontiguousarray(taps, np.float32), self._tokens(following)
@@ -86,14 +88,12 @@ class NativeDrafter:
         return np.concatenate([self.chain(one, state[:0], []) for one in state])
 
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
-        _, index, logp = self._follow(None, (), state, k)
-        return self.ids[index], logp
+        return self._follow(None, (), state, k)[1:]
 
     def follow(
         self, rows: Floats, previous: Sequence[int], state: Floats, k: int
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
-        after, index, logp = self._follow(rows, previous, state, k)
-        return after, self.ids[index], logp
+        return self._follow(rows, previous, state, k)
 
     def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
         state, rows = self._states(state[None])[0], self._states(rows)
@@ -101,7 +101,7 @@ class NativeDrafter:
         if len(known) != len(rows):
             raise CapacityError(f"cannot draft {len(rows)} columns after {len(known)} tokens")
         out = np.empty((len(rows) + 1, len(self.ids)), np.float32)
-        arrays = map(pointer, (state, rows, known, self._kept[-1], out))
+        arrays = map(pointer, (state, rows, known, out))
         made = lib().mz_drafter_chain(self.pool.handle, self.handle, len(rows), *arrays, ctypes.c_float(gate))
         return out[:made]
 
@@ -114,7 +114,7 @@ class NativeDrafter:
             self.pool.handle,
             self.handle,
             len(rows),
-            *map(pointer, (state, rows, self._kept[-1])),
+            *map(pointer, (state, rows)),
             growth.fan,
             growth.beam,
             growth.nodes,
@@ -137,8 +137,8 @@ class NativeDrafter:
 
     def _follow(
         self, rows: Floats | None, previous: Sequence[int], state: Floats, k: int
-    ) -> tuple[Floats, NDArray[np.int32], Floats]:
-        """States Float[m, width], advanced where there are `rows`; outputs Int[m, k], log-probabilities Float[m, k]."""
+    ) -> tuple[Floats, NDArray[np.int64], Floats]:
+        """States Float[m, width], advanced where there are `rows`; tokens Int[m, k], log-probabilities Float[m, k]."""
         state = self._states(np.array(state, np.float32))
         m, before = len(state), None
         if not 0 < m <= max_rows() or not 0 < k <= len(self.ids):
@@ -147,10 +147,10 @@ class NativeDrafter:
             rows, before = self._states(rows), self._tokens(previous)
             if len(rows) != m or len(before) != m:
                 raise CapacityError(f"{len(rows)} rows and {len(before)} tokens do not fit {m} states")
-        index, value = np.empty((m, k), np.int32), np.empty((m, k), np.float32)
+        tokens, value = np.empty((m, k), np.int32), np.empty((m, k), np.float32)
         arrays = [pointer(x) for x in (rows, before, state)]
-        lib().mz_drafter_follow(self.pool.handle, self.handle, m, *arrays, k, pointer(index), pointer(value))
-        return state, index, value
+        lib().mz_drafter_follow(self.pool.handle, self.handle, m, *arrays, k, pointer(tokens), pointer(value))
+        return state, tokens.astype(np.int64), value
 
     def _states(self, x: Floats) -> Floats:
         x = np.ascontiguousarray(x, np.float32)

@@ -76,36 +76,40 @@ void mz_top(void* p, int rows, int n, const float* logits, int k, int* index, fl
   });
 }
 
-void* mz_drafter_new(void* const* matrices, const float* norm, const float* blank, const float* masked, void* stack, int taps, float eps) {
+void* mz_drafter_new(void* const* matrices, const float* norm, const float* blank, const float* masked, const int* ids, void* stack, int taps, float eps) {
   auto at = [&](int i) { return static_cast<const Linear*>(matrices[i]); };
-  return new Drafter{{at(0), at(1), at(2), at(3), norm, eps}, at(4), at(5), blank, masked, static_cast<Stack*>(stack), taps};
+  const Linear *output = at(2), *embedding = at(3);
+  Head head{at(0), at(1), output, embedding, norm, ids, eps, Others(*embedding, norm, ids, output->n)};
+  return new Drafter{std::move(head), at(4), at(5), blank, masked, static_cast<Stack*>(stack), taps};
 }
 void mz_drafter_free(void* d) { delete static_cast<Drafter*>(d); }
+
+void mz_drafter_truncate(void* d, int length) { static_cast<Drafter*>(d)->truncate(length); }
 
 // n context rows, settled, and `block` block rows after them -> out [n + block][width].
 void mz_drafter_read(void* p, void* d, int n, const float* taps, const int* following, int block, const int* known, float* out) {
   static_cast<Drafter*>(d)->read(*static_cast<Pool*>(p), n, taps, following, block, known, out);
 }
 
-// state [m][width] -> that of the next drafted token where `previous` is given, in place; then the k likeliest outputs of
+// state [m][width] -> that of the next drafted token where `previous` is given, in place; then the k likeliest tokens of
 // each state and their log-probabilities.
-void mz_drafter_follow(void* p, void* d, int m, const float* rows, const int* previous, float* state, int k, int* index, float* value) {
+void mz_drafter_follow(void* p, void* d, int m, const float* rows, const int* previous, float* state, int k, int* token, float* value) {
   auto& pool = *static_cast<Pool*>(p);
   const Head& head = static_cast<Drafter*>(d)->head;
   if (previous) head.advance(pool, m, rows, previous, state);
-  head.likeliest(pool, m, state, k, index, value);
+  head.likeliest(pool, m, state, k, token, value);
 }
 
 // Logits [width + 1][outputs] of a draft whose columns see the token before them: decided[i] or, below 0, the likeliest.
 // Returns how many columns were made: none after the likeliest tokens have become less likely than `gate` together.
-int mz_drafter_chain(void* p, void* d, int width, const float* state, const float* rows, const int* decided, const int* ids, float* out, float gate) {
-  return static_cast<Drafter*>(d)->head.chain(*static_cast<Pool*>(p), width, state, rows, decided, ids, out, gate);
+int mz_drafter_chain(void* p, void* d, int width, const float* state, const float* rows, const int* decided, float* out, float gate) {
+  return static_cast<Drafter*>(d)->head.chain(*static_cast<Pool*>(p), width, state, rows, decided, out, gate);
 }
 
 // A tree of drafts below its root, node 0; returns the number of nodes made, the root not counted.
-int mz_drafter_branches(void* p, void* d, int depth, const float* state, const float* rows, const int* ids, int fan, int beam, int nodes,
-                        float gate, int* tokens, int* parents, float* scores) {
-  return static_cast<Drafter*>(d)->head.branches(*static_cast<Pool*>(p), depth, state, rows, ids, Limits{fan, beam, nodes, gate}, Nodes{tokens, parents, scores});
+int mz_drafter_branches(void* p, void* d, int depth, const float* state, const float* rows, int fan, int beam, int nodes, float gate,
+                        int* tokens, int* parents, float* scores) {
+  return static_cast<Drafter*>(d)->head.branches(*static_cast<Pool*>(p), depth, state, rows, Limits{fan, beam, nodes, gate}, Nodes{tokens, parents, scores});
 }
 
 }  // extern "C"
