@@ -9,7 +9,7 @@ Rows are of two kinds, numbered by the position t they stand at; row t predicts 
 
 So the anchor's context row proposes the first token of a draft and the block rows the following ones, all from one
 pass.  A small recurrent head then lets each drafted token see the one before it.  Embedding and output head are the
-frozen ones of the causal network, cut to the most frequent ids.
+frozen ones of the causal network, the head cut to the most frequent ids and those that the context has met.
 """
 
 import torch
@@ -65,7 +65,7 @@ class Drafter(nn.Module):
         shape: sizes.
         embedding: Float[V, width], the causal network's; frozen and not saved with the drafter.
         final_norm: Float[width], weight of its last norm; where the drafter's own begins.
-        ids: Long[D], the ids that may be drafted.
+        ids: Long[D], the ids that may always be drafted.
         dropout: share of what rows are made of, and of what layers add to them, that is left out while training; a
             few million numbers learn some hundred thousand tokens by heart otherwise.
     """

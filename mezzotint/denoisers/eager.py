@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -110,10 +111,11 @@ class EagerDrafter:
 
     @torch.inference_mode()
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
-        rows = self.drafter.context_rows(self._tensor(taps), torch.tensor(list(following), device=self._rows.device))
+        after = [int(token) for token in following]
+        rows = self.drafter.context_rows(self._tensor(taps), torch.tensor(after, device=self._rows.device))
         self._rows = torch.cat([self._rows, rows])
         self._length = len(self._rows)
-        self._following += following
+        self._following += after
         out = self._trunk([-1] * block)
         return _numpy(out[len(out) - block - 1]), _numpy(out[len(out) - block :])
 
@@ -134,7 +136,8 @@ class EagerDrafter:
     def top(self, state: Floats, k: int) -> tuple[NDArray[np.int64], Floats]:
         met = np.array(list(dict.fromkeys(self._following)), np.int64)  # in the order of their first meeting
         others = met[~np.isin(met, self.ids)][-OTHERS:]
-        logits = self.drafter.logits(self._tensor(state), torch.from_numpy(others).to(self._rows.device))
+        given, strange = self._tensor(state), self.drafter.embedding[torch.from_numpy(others).to(self._rows.device)]
+        logits = torch.cat([self.drafter.logits(given), F.linear(self.drafter.norm(given), strange)], -1)
         value, index = logits.log_softmax(-1).topk(k, -1)
         return np.concatenate([self.ids, others])[index.cpu().numpy()], _numpy(value)
 

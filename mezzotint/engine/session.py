@@ -34,7 +34,7 @@ class Session:
         waiting: list[Floats] = []
         if self.drafter is not None:
             if (drafted := self.drafter.length()) < shared:
-                waiting = [np.concatenate(self._taps)[: shared - drafted]]  # what it has not read yet
+                waiting = [self._unread()[: shared - drafted]]
             else:
                 # the drafter's row of a token also holds the next token, which may be another one now
                 shared = max(0, shared - 1)
@@ -50,9 +50,15 @@ class Session:
         """Let the drafter read what it has not yet read; state of the first drafted token, and block rows."""
         assert self.drafter is not None
         following = [*self.tokens[self.drafter.length() + 1 :], anchor]
-        out = self.drafter.read(np.concatenate(self._taps), following, block)
+        out = self.drafter.read(self._unread(), following, block)
         self._taps = []
         return out
+
+    def _unread(self) -> Floats:
+        """Taps that the drafter has not read: the last ones, as it may have broken off in the middle of all."""
+        assert self.drafter is not None
+        taps = np.concatenate(self._taps)
+        return taps[len(taps) - (len(self.tokens) - self.drafter.length()) :]
 
     def redraft(self, known: Sequence[int]) -> Floats:
         """Block rows again, with some of the tokens after them decided; -1 where they are not."""

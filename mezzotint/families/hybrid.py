@@ -36,7 +36,7 @@ class DraftBatch:
     known: Tensor
     """Bool[B, A, block]: block columns already decided."""
     others: Tensor
-    """Long[E]: ids met in the batch that the drafter's own lack, as it meets such ids in a context it drafts for."""
+    """Long[E]: ids of the batch that the drafter's own lack; a stand-in for those that a context brings with it."""
 
 
 @dataclass(frozen=True)

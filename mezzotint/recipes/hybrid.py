@@ -46,7 +46,8 @@ class Answers:
     prompts: Path = Path("runs/prompts")
     """Where the prompt sources are unpacked."""
     asked: float = Field(default=0.7, ge=0, le=1)
-    """Share of conversations that begin with a prompt which the base asks itself; the others are of those sources."""
+    """Share of conversations whose first prompt the base asks itself; the others, and those for which it does not
+    come to an end, are of those sources."""
     seed: int = Field(default=0, ge=0)
 
 
@@ -64,7 +65,7 @@ class Size:
     mixer: int = Field(default=1152, gt=0, multiple_of=32)
     """Hidden channels of the recurrent head."""
     ids: int = Field(default=8192, gt=0, multiple_of=8)
-    """Most frequent ids that may be drafted."""
+    """Most frequent ids, which may always be drafted."""
 
 
 @config
@@ -97,7 +98,8 @@ class Hybrid:
 
         Raises:
             CheckpointError: the base, a prompt source or the adapter to start from cannot be had.
-            ConfigError: that adapter reads the base elsewhere than the answers were written for.
+            ConfigError: that adapter reads the base elsewhere than the answers were written for; the base cannot ask.
+            RequestError: the base has no chat template.
         """
         checkpoint = open_checkpoint(self.base)
         tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
@@ -189,9 +191,13 @@ def _conversations(
     answers: Answers, tokenizer: Tokenizer, network: Callable[[int], Causal], best: Top
 ) -> Callable[[int], list[str]]:
     """User turns by number: of the prompt sources, or asked by the base."""
+    begins, end = header(tokenizer.chat), frozenset(tokenizer.eos_ids)
+    asker = network(len(begins) + Asking.most + 64) if answers.asked else None
+    if asker is not None and not 0 < len(begins) < asker.capacity:
+        raise ConfigError("the base's chat template leaves it nothing to ask prompts from: set answers.asked=0")
+    most = min(Asking.most, asker.capacity - len(begins)) if asker is not None else 0
+    asking = Asking(begins, end, most, seed=answers.seed)
     source = prompts.load(answers.prompts, answers.seed)
-    asking = Asking(header(tokenizer.chat), frozenset(tokenizer.eos_ids), seed=answers.seed)
-    asker = network(len(asking.header) + asking.most + 64) if answers.asked else None
 
     def wanted(number: int) -> bool:
         return random.Random(f"{answers.seed}/{number}/asked").random() < answers.asked
@@ -201,7 +207,7 @@ def _conversations(
         for number, ids in asked(asker, best, filter(wanted, numbers), asking, answers.lanes):
             yield number, tokenizer.decode(ids).strip()
 
-    book = Book(answers.folder / "asked.jsonl", ask)
+    book = Book(answers.folder / "asked.jsonl", ask, {"seed": answers.seed, "share": answers.asked})
 
     def conversation(number: int) -> list[str]:
         own = book.prompt(number) if wanted(number) else None

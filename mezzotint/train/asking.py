@@ -4,7 +4,7 @@ A model that was tuned on conversations has seen users' turns of many kinds, and
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,11 @@ class Asking:
 
 
 def header(chat: Chat) -> tuple[int, ...]:
-    """What a chat template puts before the words of the first user's turn."""
+    """What a chat template puts before the words of the first user's turn.
+
+    Raises:
+        RequestError: there is no template.
+    """
     turns = [chat([{"role": "user", "content": word}]) for word in ("Why", "so", "3")]
     same = [len(set(ids)) == 1 for ids in zip(*turns, strict=False)]
     return tuple(turns[0][: [*same, False].index(False)])
@@ -79,27 +83,42 @@ def _advance(network: Causal, live: Sequence[int], step: Sequence[int], heads: n
 
 
 class Book:
-    """Prompts by number, asked some at a time and kept in a file."""
+    """Prompts by number, asked a page of numbers at a time and kept in a file.
 
-    def __init__(self, path: Path, ask: Callable[[Sequence[int]], Iterator[tuple[int, str]]], page: int = 512) -> None:
+    Args:
+        path: of the file.
+        ask: numbers and prompts of the numbers of a page; what does not end is left out.
+        drawn: what the prompts depend on: those that were asked otherwise are not taken for them.
+        page: numbers asked together.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        ask: Callable[[Sequence[int]], Iterator[tuple[int, str]]],
+        drawn: Mapping[str, float],
+        page: int = 512,
+    ) -> None:
         self.path, self.ask, self.page = path, ask, page
+        self.drawn = {**drawn, "page": page}
         self.prompts: dict[int, str] = {}
-        self.end = 0
-        """All numbers below it were asked."""
+        self._asked: set[int] = set()
         whole = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")] if path.exists() else []
         for line in whole:
             entry = json.loads(line)
-            self.prompts |= {int(number): prompt for number, prompt in entry["prompts"].items()}
-            self.end = entry["end"]
+            if entry["drawn"] == self.drawn:
+                self.prompts |= {int(number): prompt for number, prompt in entry["prompts"].items()}
+                self._asked.add(entry["first"])
         self._size = sum(map(len, whole))  # a page torn by a kill is written over
 
     def prompt(self, number: int) -> str | None:
         """The prompt of a number; None where the model asked nothing that ended."""
-        while number >= self.end:
-            new = dict(self.ask(range(self.end, self.end + self.page)))
+        first = number // self.page * self.page
+        if first not in self._asked:
+            new = dict(self.ask(range(first, first + self.page)))
             self.prompts |= new
-            self.end += self.page
-            line = json.dumps({"end": self.end, "prompts": new}).encode() + b"\n"
+            self._asked.add(first)
+            line = json.dumps({"drawn": self.drawn, "first": first, "prompts": new}).encode() + b"\n"
             with self.path.open("r+b" if self.path.exists() else "wb") as file:
                 file.truncate(self._size)
                 file.seek(self._size)

@@ -124,6 +124,7 @@ def accepted(drafter: Drafter, data: DraftData, limit: int = 24) -> dict[str, fl
 
     `chain` is 1 + the mean number of drafted tokens accepted when one chain is drafted and verified greedily, at
     anchors where the text is the network's argmax all along; `right_i` the chance that the first i tokens all are.
+    Drafted are the drafter's own ids and those of the text up to the anchor, as in decoding.
     """
     block = drafter.shape.block
     hits = np.zeros(block + 1)
@@ -137,18 +138,29 @@ def accepted(drafter: Drafter, data: DraftData, limit: int = 24) -> dict[str, fl
         goal = batch.top_ids[..., 0].masked_fill(batch.top_p.sum(-1) <= 0, -2)
         state = context.gather(1, batch.anchors[..., None].expand(-1, -1, context.shape[-1]))
         alive = torch.ones_like(batch.anchors, dtype=torch.bool)
+        ids, unmet = torch.cat([drafter.ids, batch.others]), ~_met(batch)
         valid = goal.gather(1, batch.anchors + 1) != -2
         anchors += int(valid.sum())
         for offset in range(block + 1):
             place = (batch.anchors + offset + 1).clamp_max(n - 1)
             wanted = goal.gather(1, place)
-            guess = drafter.logits(state).argmax(-1)
+            logits = drafter.logits(state, batch.others)
+            logits[..., len(drafter.ids) :].masked_fill_(unmet, -torch.inf)
+            guess = logits.argmax(-1)
             alive &= (guess == wanted) & valid
             hits[offset] += int(alive.sum())
             if offset < block:
                 following = batch.tokens.gather(1, (place + 1).clamp_max(n - 1))
                 # past a sampled token that is not the argmax the recorded distributions are of another text
-                alive &= drafter.ids[guess] == following
+                alive &= ids[guess] == following
                 state = drafter.advance(blocks[:, :, offset], following, state)
     share = hits / max(anchors, 1)
     return {"chain": 1 + float(share.sum()), **{f"right_{i + 1}": float(v) for i, v in enumerate(share)}}
+
+
+def _met(batch: DraftBatch) -> Tensor:
+    """Bool[B, A, E]: whether the context of an anchor, and the token after it, has met each of `batch.others`."""
+    at = torch.arange(batch.tokens.shape[1], device=batch.tokens.device)[None, :, None]
+    here = batch.tokens[..., None] == batch.others
+    first = torch.where(here & (at > 0), at, at.shape[1]).amin(1)
+    return first[:, None] <= batch.anchors[..., None] + 1

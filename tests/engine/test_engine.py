@@ -8,6 +8,7 @@ from running import draft_with, events, finished, network, one_by_one, written
 from tiny_hybrid import BACKENDS, checkpoint, drafter, drafting, fresh, native, prompts
 
 from mezzotint import loading
+from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Finished, Reopened, Settled, Started, Wrote
 from mezzotint.engine.modes import Verify, ar
@@ -114,6 +115,30 @@ def test_reading_that_broke_off_is_not_mistaken_for_the_text_before(backend, dra
         session.open([*long[:10], *[7] * 80, 104])
     again = np.array(session.open([*long[:40], 5]))  # the next call would overwrite it
     np.testing.assert_allclose(again, fresh(causal, [*long[:40], 5])[0][-1], atol=1e-4)
+
+
+def test_a_drafter_that_broke_off_reads_on_from_there(monkeypatch):
+    causal = native(checkpoint())
+    session, text = Session(causal, drafting(drafter(checkpoint()), causal)), [*range(3, 103), *range(3, 63)]
+    read = NativeDrafter._read
+
+    def once(self, *rows):
+        if self.length():
+            raise KeyboardInterrupt
+        return read(self, *rows)
+
+    session.open(text[:150])
+    with monkeypatch.context() as patch:
+        patch.setattr(NativeDrafter, "_read", once)
+        with pytest.raises(KeyboardInterrupt):
+            session.draft(text[150], 2)
+    assert 0 < session.drafter.length() < 150
+    session.open(text[:155])
+    causal = native(checkpoint())
+    fresh_one = Session(causal, drafting(drafter(checkpoint()), causal))
+    fresh_one.open(text[:155])
+    for got, want in zip(session.draft(text[155], 2), fresh_one.draft(text[155], 2), strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 @pytest.mark.parametrize("mode", MODES)

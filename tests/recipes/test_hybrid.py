@@ -5,12 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_tiny_model import write
+from test_tiny_model import SETTINGS, write
 
+from mezzotint.checkpoints import open_checkpoint
 from mezzotint.data import prompts
 from mezzotint.data.prompts import Prompts
+from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.adapter import load_adapter
-from mezzotint.errors import ConfigError
+from mezzotint.errors import ConfigError, RequestError
 from mezzotint.recipes.hybrid import Answers, Hybrid, Size, smollm2_hybrid
 from mezzotint.train.distil import Index
 from mezzotint.train.draft import frequent
@@ -22,7 +24,7 @@ TOPICS = Prompts(("rain", "snow", "wind"), ("It rains. " * 20,), ("soup",), (("h
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory):
     base, answers = (tmp_path_factory.mktemp(name) for name in ("base", "answers"))
-    write(base)
+    write(base, max_position_embeddings=180)  # fewer than a long prompt would take
     size = Size(taps=(1, 2, 3), block=2, window=20, mixer=32, ids=64)
     train = replace(smollm2_hybrid().train, steps=2, max_minutes=None, eval_every=2)
     made = Hybrid(
@@ -44,11 +46,33 @@ def adapter(recipe, tmp_path_factory):
 
 
 def test_answers_begin_with_prompts_of_both_kinds(recipe):
-    index = Index(recipe.answers.folder)
+    folder = recipe.answers.folder
+    index = Index(folder)
     assert index.tokens >= recipe.answers.tokens
-    entry = json.loads((recipe.answers.folder / "asked.jsonl").read_text().splitlines()[0])
-    share = len(entry["prompts"]) / entry["end"]
-    assert 0.1 < share < 0.6  # half of them, but for those that do not end
+    tokenizer = Tokenizer.from_spec(open_checkpoint(recipe.base).tokenizer)
+    own = {}
+    for line in (folder / "asked.jsonl").read_text().splitlines():
+        own |= {int(number): prompt for number, prompt in json.loads(line)["prompts"].items()}
+    tokens = np.fromfile(folder / "tokens.bin", np.int32)
+    kinds = []
+    for line in (folder / "index.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        kinds.append(bool(prompt := own.get(entry["number"])))
+        wanted = prompt or TOPICS.conversation(entry["number"])[0]
+        begun = tokenizer.chat([{"role": "user", "content": wanted}])
+        assert tokens[entry["start"] :][: len(begun)].tolist() == begun
+    assert 0.05 < np.mean(kinds) < 0.6  # half of them, but for those that do not end
+
+
+def test_a_base_that_cannot_ask_is_refused(recipe, tmp_path, monkeypatch):
+    template = {**SETTINGS, "chat_template": "{% for m in messages %}{{ m.content }}{% endfor %}"}
+    (write(tmp_path / "base") / "tokenizer_config.json").write_text(json.dumps(template))
+    changed = replace(recipe, base=str(tmp_path / "base"), answers=replace(recipe.answers, folder=tmp_path / "answers"))
+    with pytest.raises(ConfigError, match=r"set answers\.asked=0"):
+        changed.build()
+    (tmp_path / "base" / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|im_end|>"}))
+    with pytest.raises(RequestError, match="no chat template"):
+        changed.build()
 
 
 def test_an_adapter_keeps_its_ids_or_renews_them(recipe, adapter):

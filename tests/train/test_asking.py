@@ -72,12 +72,23 @@ def test_a_book_asks_for_each_page_once_and_keeps_it(tmp_path):
         pages.append(list(numbers))
         yield from ((n, f"prompt {n}") for n in reversed(numbers) if n % 3)
 
-    book = Book(tmp_path / "asked.jsonl", ask, page=4)
+    book = Book(tmp_path / "asked.jsonl", ask, {"seed": 1}, page=4)
     assert [book.prompt(n) for n in (5, 0, 3, 7)] == ["prompt 5", None, None, "prompt 7"]
-    again = Book(tmp_path / "asked.jsonl", ask, page=4)
+    again = Book(tmp_path / "asked.jsonl", ask, {"seed": 1}, page=4)
     assert [again.prompt(n) for n in range(8)] == [f"prompt {n}" if n % 3 else None for n in range(8)]
-    assert again.prompt(8) == "prompt 8"
-    assert pages == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11]]
+    assert again.prompt(400) == "prompt 400"  # and nothing in between
+    assert pages == [[4, 5, 6, 7], [0, 1, 2, 3], [400, 401, 402, 403]]
+
+
+def test_prompts_that_were_drawn_otherwise_are_not_taken(tmp_path):
+    def asks(what):
+        return lambda numbers: ((n, f"{what} {n}") for n in numbers)
+
+    path = tmp_path / "asked.jsonl"
+    assert Book(path, asks("one"), {"seed": 1}, page=4).prompt(2) == "one 2"
+    assert Book(path, asks("two"), {"seed": 2}, page=4).prompt(2) == "two 2"
+    assert Book(path, asks("three"), {"seed": 1}, page=8).prompt(2) == "three 2"
+    assert Book(path, asks("four"), {"seed": 1}, page=4).prompt(2) == "one 2"
 
 
 def test_a_page_torn_by_a_kill_is_asked_again(tmp_path):
@@ -85,8 +96,9 @@ def test_a_page_torn_by_a_kill_is_asked_again(tmp_path):
         return ((n, str(n)) for n in numbers)
 
     path = tmp_path / "asked.jsonl"
-    Book(path, ask, page=2).prompt(3)
+    first = Book(path, ask, {"seed": 1}, page=2)
+    assert [first.prompt(n) for n in (1, 3)] == ["1", "3"]
     path.write_text(path.read_text()[:-7])
-    book = Book(path, ask, page=2)
+    book = Book(path, ask, {"seed": 1}, page=2)
     assert [book.prompt(n) for n in range(6)] == list("012345")
-    assert [json.loads(line)["end"] for line in path.read_text().splitlines()] == [2, 4, 6]
+    assert [json.loads(line)["first"] for line in path.read_text().splitlines()] == [0, 2, 4]

@@ -9,9 +9,10 @@ import torch
 from tiny_hybrid import SHAPE, TAPS, checkpoint, drafter, native, pool
 
 from mezzotint.denoisers.causal import prefill
+from mezzotint.denoisers.eager import EagerDrafter
 from mezzotint.denoisers.native.runtime import top
 from mezzotint.errors import ConfigError
-from mezzotint.families.hybrid import DraftLoss
+from mezzotint.families.hybrid import DraftBatch, DraftLoss
 from mezzotint.train.distil import FIELDS, Index, Plan, Writer
 from mezzotint.train.draft import DraftData, DraftSettings, accepted, frequent
 from mezzotint.train.loop import run
@@ -211,6 +212,50 @@ def test_the_worth_of_drafts_lies_between_nothing_and_everything(data):
     shares = [got[f"right_{i}"] for i in range(1, SHAPE.block + 2)]
     assert all(0 <= low <= high <= 1 for high, low in itertools.pairwise(shares))
     assert got["chain"] == pytest.approx(1 + sum(shares))
+
+
+class Drafted:
+    """Three texts that go on as decoding drafts them: to the end, until a wrong guess, until the text was sampled."""
+
+    held_out = ((0, 30),) * 3
+
+    def __init__(self, module, anchor=12):
+        rng, block = np.random.default_rng(5), SHAPE.block
+        ids = np.concatenate([module.ids, others := np.setdiff1d(np.arange(104), module.ids)])
+        tokens, taps = rng.integers(3, 104, (3, 30)), rng.normal(size=(3, 30, len(TAPS), SHAPE.width))
+        best = np.zeros((3, 30, 1), np.int64)
+        for text in range(3):
+            made = EagerDrafter(module)
+            before = taps[text, : anchor + 1].astype(np.float32)
+            state, rows = made.read(before, tokens[text, 1 : anchor + 2], block)
+            state = state[None]
+            for offset in range(block + 1):
+                drafted = tokens[text, anchor + 2 + offset] = int(made.top(state, 1)[0][0, 0])
+                best[text, anchor + 1 + offset] = np.flatnonzero(ids == drafted)
+                if offset < block:
+                    state = made.advance(rows[offset : offset + 1], [drafted], state)
+        best[1, anchor + 3] ^= 1
+        tokens[2, anchor + 2] ^= 1
+        self.batch = DraftBatch(
+            tokens=torch.from_numpy(tokens),
+            taps=torch.from_numpy(taps).float(),
+            top_ids=torch.from_numpy(best),
+            top_p=torch.ones(3, 30, 1),
+            anchors=torch.full((3, 1), anchor),
+            known=torch.zeros(3, 1, block, dtype=torch.bool),
+            others=torch.from_numpy(others),
+        )
+
+    def collate(self, spans, rng):
+        return self.batch
+
+
+def test_the_worth_of_drafts_is_what_decoding_wins():
+    """Also where ids are drafted because, or are not as long as, the context has met them."""
+    for seed in range(6):
+        module = drafter(CK, seed=seed)
+        got = accepted(module, Drafted(module))
+        assert [got[f"right_{i + 1}"] for i in range(SHAPE.block + 1)] == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3])
 
 
 def test_a_drafter_learns_from_answers_and_resumes_to_the_bit(data, tmp_path):
