@@ -63,12 +63,12 @@ def chain(n: int) -> NDArray[np.uint64]:
 
 def tree(parents: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
     """Depths and masks of a tree of rows; parents[i] < i, or -1 for a root."""
-    depth, sees = np.zeros(len(parents), np.int32), np.zeros(len(parents), np.uint64)
+    depth: list[int] = []
+    sees: list[int] = []
     for i, parent in enumerate(parents):
-        own = np.uint64(1 << i)
-        depth[i] = depth[parent] + 1 if parent >= 0 else 0
-        sees[i] = (sees[parent] | own) if parent >= 0 else own
-    return depth, sees
+        depth.append(depth[parent] + 1 if parent >= 0 else 0)
+        sees.append((sees[parent] if parent >= 0 else 0) | 1 << i)
+    return np.array(depth, np.int32), np.array(sees, np.uint64)
 
 
 def prefill(

@@ -56,6 +56,12 @@ def ints(values: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
     return np.ascontiguousarray(values, np.int32)
 
 
+def within(values: NDArray[Any], low: int, high: int) -> bool:
+    """Whether all of a few integers are at least `low` and below `high`."""
+    few = values.tolist()  # a pass of one token checks six such arrays, and numpy's reductions take six times as long
+    return not few or (min(few) >= low and max(few) < high)
+
+
 def check_shape(x: NDArray[Any], shape: tuple[int, ...]) -> None:
     """Raises CapacityError unless `x` is contiguous float32 of this shape."""
     if x.shape != shape or x.dtype != np.float32 or not x.flags.c_contiguous:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
 from mezzotint.denoisers.drafting import DrafterShape, Growth
-from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer
+from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer, within
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
 from mezzotint.denoisers.native.runtime import Linear
 from mezzotint.denoisers.native.stack import Layer, Shape, Stack
@@ -159,7 +159,7 @@ class NativeDrafter:
 
     def _tokens(self, tokens: Sequence[int] | NDArray[Any], *, open_too: bool = False) -> NDArray[np.int32]:
         out = ints(tokens)
-        if out.size and not (out.min() >= -open_too and out.max() < self.vocab):
+        if not within(out, -open_too, self.vocab):
             raise CapacityError(f"a token outside the vocabulary of {self.vocab} was drafted from")
         return out
 

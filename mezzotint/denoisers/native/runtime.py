@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, pointer
+from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, pointer, within
 from mezzotint.errors import CapacityError, CheckpointError
 
 HEAD = 9
@@ -88,7 +88,7 @@ class Linear:
         at = ints(index)
         if self.bits != 8:
             raise CapacityError("cannot read single rows of a matrix of 4 bits: make it of 8")
-        if at.size and not (at.min() >= 0 and at.max() < self.outputs):
+        if not within(at, 0, self.outputs):
             wrong = at.min() if at.min() < 0 else at.max()
             raise CapacityError(f"cannot read row {wrong}: the matrix has {self.outputs}")
         out = np.empty((len(at), self.inputs), np.float32)

@@ -8,7 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.native.binding import BLOCK, Floats, check_shape, ints, lib, max_rows, pointer, widest_head
+from mezzotint.denoisers.native.binding import (
+    BLOCK,
+    Floats,
+    check_shape,
+    ints,
+    lib,
+    max_rows,
+    pointer,
+    widest_head,
+    within,
+)
 from mezzotint.denoisers.native.runtime import Linear, Pool
 from mezzotint.errors import CapacityError, CheckpointError
 
@@ -99,7 +109,7 @@ class Stack:
         positions, lanes = ints(positions), ints(lanes)
         if len(positions) != n or len(lanes) != n or len(sees) != n:
             raise CapacityError(f"{n} rows need as many positions, lanes and masks")
-        if min(positions.min(), lanes.min()) < 0 or positions.max() >= s.capacity or lanes.max() >= s.lanes:
+        if not within(positions, 0, s.capacity) or not within(lanes, 0, s.lanes):
             raise CapacityError(
                 f"position {positions.max()} or lane {lanes.max()} is outside a cache of {s.lanes} x {s.capacity}"
             )
@@ -127,7 +137,7 @@ class Stack:
     def commit(self, rows: Sequence[int], lane: int = 0) -> None:
         """Settle rows of the last pass, in this order, as the next tokens of a lane."""
         at = ints(rows)
-        if at.size and not (at.min() >= 0 and at.max() < self._rows):
+        if not within(at, 0, self._rows):
             raise CapacityError(f"cannot settle rows {at.tolist()}: the last pass had {self._rows}")
         if self.length(lane) + len(at) > self.shape.capacity:
             raise CapacityError(f"the cache is full: {self.shape.capacity} tokens")
