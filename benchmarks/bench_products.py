@@ -2,7 +2,7 @@
 
 One pass is thirty layers of four products and the head, random weights, no attention: what decides whether a draft of
 several tokens can be verified for little more than the price of one.  Engines that are not installed are named and
-left out.
+left out; what torchao compiles takes half a minute for each number of rows.
 
     python benchmarks/bench_products.py [--threads 2] [--repeats 15] [--out benchmarks/results/products.json]
 """
@@ -37,26 +37,36 @@ def native(threads: int) -> Pass:
         return Linear(rng.integers(0, 16, (n, k)), scale, -8 * scale)
 
     layers = [[q4(k, n) for k, n in SHAPES] for _ in range(LAYERS)]
-    head = Linear(rng.integers(-127, 128, (VOCAB, WIDTH)), rng.random((VOCAB, WIDTH // 32), np.float32) * 0.01, None)
+    codes, scale = rng.integers(-127, 128, (VOCAB, WIDTH)), rng.random((VOCAB, WIDTH // 32), np.float32) * 0.01
+    head = Linear(codes, scale, None, head=True)
     out = np.empty((max(ROWS), VOCAB), np.float32)
     return lambda x: head.apply(pool, _through(layers, x, lambda w, h: w.apply(pool, h)), out=out)
 
 
-def torch_pass(threads: int, *, int8: bool) -> Pass:
-    """Plain float32, or dynamic int8 quantisation."""
+def torch_pass(threads: int, way: str = "float32") -> Pass:
+    """Plain float32; dynamic int8 quantisation, eager; or that of torchao, compiled anew for every number of rows."""
     import torch
 
     torch.set_num_threads(threads)
     layers = [torch.nn.ModuleList(torch.nn.Linear(k, n, bias=False) for k, n in SHAPES) for _ in range(LAYERS)]
     net = torch.nn.ModuleList([*layers, torch.nn.Linear(WIDTH, VOCAB, bias=False)])
-    if int8:
+    if way == "int8":
         net = torch.ao.quantization.quantize_dynamic(net, {torch.nn.Linear}, torch.qint8)
+    if way == "torchao":
+        from torchao.quantization import Int8DynamicActivationInt8WeightConfig, quantize_
 
-    def run(x: np.ndarray) -> Any:
+        quantize_(net, Int8DynamicActivationInt8WeightConfig())
+
+    def whole(x: torch.Tensor) -> torch.Tensor:
+        return net[-1](_through(list(net)[:-1], x, lambda w, h: w(h)))
+
+    run = torch.compile(whole, dynamic=False) if way == "torchao" else whole
+
+    def rows(x: np.ndarray) -> Any:
         with torch.inference_mode():
-            return net[-1](_through(list(net)[:-1], torch.from_numpy(x), lambda w, h: w(h)))
+            return run(torch.from_numpy(x))
 
-    return run
+    return rows
 
 
 def openvino(threads: int, *, bits: int, group: int) -> Pass:
@@ -151,8 +161,9 @@ ENGINES: dict[str, tuple[str, Callable[[int], Pass]]] = {
     "OpenVINO int4": ("openvino", lambda t: openvino(t, bits=4, group=0)),
     "ONNX Runtime MatMulNBits, 4 bits": ("onnxruntime", lambda t: onnx(t, bits=4)),
     "ONNX Runtime MatMulNBits, 8 bits": ("onnxruntime", lambda t: onnx(t, bits=8)),
-    "torch int8 dynamic": ("torch", lambda t: torch_pass(t, int8=True)),
-    "torch fp32": ("torch", lambda t: torch_pass(t, int8=False)),
+    "torch int8 dynamic": ("torch", lambda t: torch_pass(t, "int8")),
+    "torchao int8 dynamic, compiled": ("torchao", lambda t: torch_pass(t, "torchao")),
+    "torch fp32": ("torch", torch_pass),
 }
 
 
@@ -181,7 +192,7 @@ def main() -> None:
     if given.only:
         json.dump(measured(ENGINES[given.only][1](given.threads), given.repeats), sys.stdout)
         return
-    from mezzotint.evaluate.machine import machine, versions
+    from mezzotint.evaluate.machine import PACKAGES, machine, versions
 
     results = {}
     for name, (package, _) in ENGINES.items():
@@ -195,7 +206,8 @@ def main() -> None:
             continue
         results[name] = json.loads(done.stdout)
         print(f"{name}: {results[name]}", file=sys.stderr)
-    record = {"command": " ".join(sys.argv), "threads": given.threads, "machine": machine(), "versions": versions()}
+    installed = versions((*PACKAGES, "onnxruntime", "torchao"))
+    record = {"command": " ".join(sys.argv), "threads": given.threads, "machine": machine(), "versions": installed}
     given.out.write_text(json.dumps(record | {"milliseconds_by_rows": results}, indent=1) + "\n", encoding="utf-8")
 
 
