@@ -71,6 +71,18 @@ def tree(parents: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]
     return np.array(depth, np.int32), np.array(sees, np.uint64)
 
 
+def advance(
+    network: Causal, tokens: Sequence[int], lanes: Sequence[int], taps: Sequence[int] = ()
+) -> tuple[Floats, Floats]:
+    """Read and settle a token in each of these lanes; residual stream Float[n, width], taps Float[n, taps, width]."""
+    at = np.array([network.length(lane) for lane in lanes])
+    sees = np.uint64(1) << np.arange(len(lanes), dtype=np.uint64)
+    out = network.run(tokens, at, sees, np.array(lanes, np.int32), taps)
+    for row, lane in enumerate(lanes):
+        network.commit([row], lane)
+    return out
+
+
 def prefill(
     network: Causal, tokens: Sequence[int], taps: Sequence[int] = (), lane: int = 0, chunk: int = 64
 ) -> tuple[Floats, Floats]:

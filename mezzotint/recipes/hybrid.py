@@ -131,13 +131,16 @@ def smollm2_hybrid_gpu() -> Hybrid:
 def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Drafter:
     c, size = checkpoint.config, recipe.size
     embedding = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.embed_tokens.weight")))
-    ids = frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
+
+    def ids() -> torch.Tensor:
+        return frequent(recipe.answers.folder, size.ids, int(c["vocab_size"]), tuple(tokenizer.eos_ids))
+
     if recipe.start is not None:
         shape, weights, _ = load_adapter(recipe.start)
         if shape.taps != size.taps:
             raise ConfigError(f"{recipe.start} reads layers {shape.taps}: set size.taps to them, not to {size.taps}")
         if recipe.renew_ids:
-            weights["ids"] = ids.numpy()
+            weights["ids"] = ids().numpy()
         return restored(shape, weights, embedding, recipe.dropout)
     heads = int(c["num_attention_heads"])
     shape = DrafterShape(
@@ -155,7 +158,7 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
         mixer=size.mixer,
     )
     norm = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.norm.weight")))
-    return Drafter(shape, embedding, norm, ids, recipe.dropout)
+    return Drafter(shape, embedding, norm, ids(), recipe.dropout)
 
 
 def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:

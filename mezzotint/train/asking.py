@@ -3,15 +3,15 @@
 A model that was tuned on conversations has seen users' turns of many kinds, and so asks of many kinds too.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mezzotint.denoisers.causal import Causal, prefill
+from mezzotint.denoisers.causal import Causal, advance, prefill
 from mezzotint.train.distil import Chat, Top, sampled
+from mezzotint.train.journal import Journal
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,7 @@ def asked(
         for lane in [lane for lane in written if len(written[lane][1]) >= asking.most]:
             del written[lane]
         if live := sorted(written):
-            _advance(network, live, [written[lane][1][-1] for lane in live], heads)
-
-
-def _advance(network: Causal, live: Sequence[int], step: Sequence[int], heads: np.ndarray) -> None:
-    at = np.array([network.length(lane) for lane in live])
-    sees = np.uint64(1) << np.arange(len(live), dtype=np.uint64)
-    heads[list(live)], _ = network.run(step, at, sees, np.array(live, np.int32))
-    for row, lane in enumerate(live):
-        network.commit([row], lane)
+            heads[live], _ = advance(network, [written[lane][1][-1] for lane in live], live)
 
 
 class Book:
@@ -99,17 +91,15 @@ class Book:
         drawn: Mapping[str, float],
         page: int = 512,
     ) -> None:
-        self.path, self.ask, self.page = path, ask, page
+        self.ask, self.page = ask, page
         self.drawn = {**drawn, "page": page}
         self.prompts: dict[int, str] = {}
         self._asked: set[int] = set()
-        whole = [line for line in path.read_bytes().splitlines(True) if line.endswith(b"\n")] if path.exists() else []
-        for line in whole:
-            entry = json.loads(line)
+        self._journal = Journal(path)
+        for entry in self._journal.entries:
             if entry["drawn"] == self.drawn:
                 self.prompts |= {int(number): prompt for number, prompt in entry["prompts"].items()}
                 self._asked.add(entry["first"])
-        self._size = sum(map(len, whole))  # a page torn by a kill is written over
 
     def prompt(self, number: int) -> str | None:
         """The prompt of a number; None where the model asked nothing that ended."""
@@ -118,10 +108,5 @@ class Book:
             new = dict(self.ask(range(first, first + self.page)))
             self.prompts |= new
             self._asked.add(first)
-            line = json.dumps({"drawn": self.drawn, "first": first, "prompts": new}).encode() + b"\n"
-            with self.path.open("r+b" if self.path.exists() else "wb") as file:
-                file.truncate(self._size)
-                file.seek(self._size)
-                file.write(line)
-            self._size += len(line)
+            self._journal.append({"drawn": self.drawn, "first": first, "prompts": new})
         return self.prompts.get(number)

@@ -6,7 +6,6 @@ network again.  Files in the folder are plain arrays that only grow; `index.json
 a killed run loses at most the ones it was writing.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.causal import Causal, Floats, prefill
+from mezzotint.denoisers.causal import Causal, Floats, advance, prefill
+from mezzotint.train.journal import Journal
 
 Chat = Callable[[list[dict[str, str]]], list[int]]
 Top = Callable[[Floats, int], tuple[NDArray[np.int32], Floats, Floats]]
@@ -133,15 +133,10 @@ class Writer:
         return sampled(index, logits, talk.temperature, u)
 
     def _advance(self, live: list[_Conversation | None], step: list[int], heads: Floats) -> None:
-        lanes = np.arange(len(live), dtype=np.int32)
-        at = np.array([self.network.length(lane) for lane in range(len(live))])
-        sees = np.uint64(1) << np.arange(len(live), dtype=np.uint64)
-        hidden, taps = self.network.run(step, at, sees, lanes, self.plan.taps)
-        heads[:] = hidden
+        heads[:], taps = advance(self.network, step, range(len(live)), self.plan.taps)
         k = self.plan.top
         for lane, talk in enumerate(live):
             assert talk is not None
-            self.network.commit([lane], lane)
             talk.tokens.append(step[lane])
             talk.answer.append(1)
             talk.rows.append((np.zeros(k, np.int32), np.full(k, -np.inf, np.float32), taps[lane].astype(np.float16)))
@@ -169,16 +164,10 @@ class Index:
         self.folder = folder
         self.spans: list[tuple[int, int]] = []
         self.next_number = 0
-        self._end = 0
-        path = folder / "index.jsonl"
-        if path.exists():
-            for line in path.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # torn by a kill: the next entry is written over it
-                entry = json.loads(line)
-                self._end += len(line)
-                self.spans.append((entry["start"], entry["length"]))
-                self.next_number = max(self.next_number, entry["number"] + 1)
+        self._journal = Journal(folder / "index.jsonl")
+        for entry in self._journal.entries:
+            self.spans.append((entry["start"], entry["length"]))
+            self.next_number = max(self.next_number, entry["number"] + 1)
         self.tokens = sum(length for _, length in self.spans)
 
     def append(self, number: int, tokens: list[int], answer: list[int], rows: list[tuple[Any, ...]]) -> None:
@@ -190,13 +179,7 @@ class Index:
             with open(path, "r+b" if path.exists() else "w+b") as file:
                 file.seek(self.tokens * (data.nbytes // len(tokens)))
                 file.write(data.tobytes())
-        entry = json.dumps({"number": number, "start": self.tokens, "length": len(tokens)}) + "\n"
-        path = self.folder / "index.jsonl"
-        with open(path, "r+b" if path.exists() else "w+b") as file:
-            file.truncate(self._end)
-            file.seek(self._end)
-            file.write(entry.encode())
-        self._end += len(entry)
+        self._journal.append({"number": number, "start": self.tokens, "length": len(tokens)})
         self.spans.append((self.tokens, len(tokens)))
         self.tokens += len(tokens)
 

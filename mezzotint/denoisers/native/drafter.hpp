@@ -17,15 +17,13 @@ struct Nodes {  // of a tree, the root not stored; parent 0 is the root, i the i
 // Ids met in the settled context that the drafter's own lack, and their rows of the output head.
 class Others {
  public:
-  static constexpr int kMost = 128;  // that are drafted: the last ones met
-
-  // `drafted`: the drafter's own ids.
-  Others(const Linear& embedding, const float* norm, const int* drafted, int count)
-      : embedding_(embedding), norm_(norm), known_(embedding.n) {
+  // `drafted`: the drafter's own ids.  Of the others the last `most` met are drafted.
+  Others(const Linear& embedding, const float* norm, const int* drafted, int count, int most)
+      : embedding_(embedding), norm_(norm), most_(most), known_(embedding.n) {
     for (int i = 0; i < count; ++i) known_[drafted[i]] = true;
   }
 
-  int count() const { return std::min(kMost, int(met_.size())); }
+  int count() const { return std::min(most_, int(met_.size())); }
   int token(int i) const { return met_[met_.size() - count() + i].token; }
   float product(int i, const float* x) const {
     const int d = embedding_.k;
@@ -59,6 +57,7 @@ class Others {
   };
   const Linear& embedding_;
   const float* norm_;
+  int most_;
   std::vector<bool> known_;
   std::vector<Met> met_;
   std::vector<float> rows_;

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafting import DrafterShape, Growth
+from mezzotint.denoisers.drafting import OTHERS, DrafterShape, Growth
 from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer, within
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
 from mezzotint.denoisers.native.runtime import Linear
@@ -48,7 +48,7 @@ class NativeDrafter:
         self._kept = matrices, f["norm.weight"], f["blank"], masked, ints(self.ids)
         handles = (ctypes.c_void_p * len(matrices))(*[m.handle for m in matrices])
         vectors = [pointer(x) for x in self._kept[1:]]
-        handle = lib().mz_drafter_new(handles, *vectors, self.stack.handle, len(s.taps), ctypes.c_float(s.eps))
+        handle = lib().mz_drafter_new(handles, *vectors, self.stack.handle, len(s.taps), ctypes.c_float(s.eps), OTHERS)
         self.handle = ctypes.c_void_p(handle)
 
     def __del__(self) -> None:

@@ -49,26 +49,16 @@ inline void group_q4(const uint8_t* w, int nb, const int8_t* q, const float* sca
   for (int m = 0; m < MT; ++m) out[m] = acc[m];
 }
 
-template <int MT>
-inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* scale, Floats* out) {
+// The same for eight-bit codes; sums(block, codes, t) makes the integer sums of a block.
+template <int MT, class Sums>
+inline void group_of_eight(const uint8_t* w, int nb, const float* scale, Floats* out, Sums sums) {
   Floats acc[MT];
 #pragma GCC unroll 8
   for (int m = 0; m < MT; ++m) acc[m] = all<Floats>(0);
-  for (int b = 0; b < nb; ++b, w += kQ8Bytes, q += kTile * kBlock, scale += kTile) {
+  for (int b = 0; b < nb; ++b, w += kQ8Bytes, scale += kTile) {
     ahead(w, kQ8Bytes);
     Ints t[MT];
-#pragma GCC unroll 8
-    for (int m = 0; m < MT; ++m) t[m] = zeros();
-#pragma GCC unroll 8
-    for (int i = 0; i < 8; ++i) {
-      const Ints c0 = load_widened(w + 4 * i * kWide), c1 = load_widened(w + (4 * i + 2) * kWide);
-#pragma GCC unroll 8
-      for (int m = 0; m < MT; ++m) {
-        const int16_t* x = q + m * kBlock + 4 * i;
-        t[m] = add_words(add_words(t[m], c0, broadcast(x)), c1, broadcast(x + 2));
-        in_order(t[m]);
-      }
-    }
+    sums(b, w, t);
     const Floats s = load(reinterpret_cast<const uint16_t*>(w + kWide * kBlock));
 #pragma GCC unroll 8
     for (int m = 0; m < MT; ++m) acc[m] = mul_add(to_floats(t[m]), mul(s, all<Floats>(scale[m])), acc[m]);
@@ -77,32 +67,40 @@ inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* sc
   for (int m = 0; m < MT; ++m) out[m] = acc[m];
 }
 
-// Of codes by fours; only where the processor multiplies bytes.
 template <int MT>
-inline void group_head(const uint8_t* w, int nb, const int8_t* q, const float* scale, const int32_t* start, Floats* out) {
-  Floats acc[MT];
+inline void group_q8(const uint8_t* w, int nb, const int16_t* q, const float* scale, Floats* out) {
+  group_of_eight<MT>(w, nb, scale, out, [q](int b, const uint8_t* codes, Ints* t) {
 #pragma GCC unroll 8
-  for (int m = 0; m < MT; ++m) acc[m] = all<Floats>(0);
-  for (int b = 0; b < nb; ++b, w += kQ8Bytes, q += kTile * kBlock, scale += kTile, start += kTile) {
-    ahead(w, kQ8Bytes);
-    Ints t[MT];
-#pragma GCC unroll 8
-    for (int m = 0; m < MT; ++m) t[m] = words(start[m]);
+    for (int m = 0; m < MT; ++m) t[m] = zeros();
 #pragma GCC unroll 8
     for (int i = 0; i < 8; ++i) {
-      const Ints c = load_bytes(w + 4 * i * kWide);
+      const Ints c0 = load_widened(codes + 4 * i * kWide), c1 = load_widened(codes + (4 * i + 2) * kWide);
 #pragma GCC unroll 8
       for (int m = 0; m < MT; ++m) {
-        t[m] = add_bytes(t[m], c, broadcast(q + m * kBlock + 4 * i));
+        const int16_t* x = q + (b * kTile + m) * kBlock + 4 * i;
+        t[m] = add_words(add_words(t[m], c0, broadcast(x)), c1, broadcast(x + 2));
         in_order(t[m]);
       }
     }
-    const Floats s = load(reinterpret_cast<const uint16_t*>(w + kWide * kBlock));
+  });
+}
+
+// Of codes by fours; only where the processor multiplies bytes.
+template <int MT>
+inline void group_head(const uint8_t* w, int nb, const int8_t* q, const float* scale, const int32_t* start, Floats* out) {
+  group_of_eight<MT>(w, nb, scale, out, [q, start](int b, const uint8_t* codes, Ints* t) {
 #pragma GCC unroll 8
-    for (int m = 0; m < MT; ++m) acc[m] = mul_add(to_floats(t[m]), mul(s, all<Floats>(scale[m])), acc[m]);
-  }
+    for (int m = 0; m < MT; ++m) t[m] = words(start[b * kTile + m]);
 #pragma GCC unroll 8
-  for (int m = 0; m < MT; ++m) out[m] = acc[m];
+    for (int i = 0; i < 8; ++i) {
+      const Ints c = load_bytes(codes + 4 * i * kWide);
+#pragma GCC unroll 8
+      for (int m = 0; m < MT; ++m) {
+        t[m] = add_bytes(t[m], c, broadcast(q + (b * kTile + m) * kBlock + 4 * i));
+        in_order(t[m]);
+      }
+    }
+  });
 }
 
 template <int MT>

@@ -76,10 +76,11 @@ void mz_top(void* p, int rows, int n, const float* logits, int k, int* index, fl
   });
 }
 
-void* mz_drafter_new(void* const* matrices, const float* norm, const float* blank, const float* masked, const int* ids, void* stack, int taps, float eps) {
+void* mz_drafter_new(void* const* matrices, const float* norm, const float* blank, const float* masked, const int* ids, void* stack, int taps, float eps,
+                     int most_others) {
   auto at = [&](int i) { return static_cast<const Linear*>(matrices[i]); };
   const Linear *output = at(2), *embedding = at(3);
-  Head head{at(0), at(1), output, embedding, norm, ids, eps, Others(*embedding, norm, ids, output->n)};
+  Head head{at(0), at(1), output, embedding, norm, ids, eps, Others(*embedding, norm, ids, output->n, most_others)};
   return new Drafter{std::move(head), at(4), at(5), blank, masked, static_cast<Stack*>(stack), taps};
 }
 void mz_drafter_free(void* d) { delete static_cast<Drafter*>(d); }
