@@ -15,10 +15,10 @@ from sentences import guarded
 
 from mezzotint.config import to_dict, write_json
 from mezzotint.data.corpus import find
+from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 from mezzotint.evaluate.generative import counted
-from mezzotint.evaluate.machine import commit, machine, slug, versions
-from mezzotint.evaluate.scratch import Scratch, measure, objective_of
-from mezzotint.recipes.league import FAMILIES, held_windows
+from mezzotint.league.play import FAMILIES, held_windows
+from mezzotint.models.trained import Scratch, measure, objective_of
 from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
 

@@ -31,13 +31,13 @@ from mezzotint.checkpoints import open_checkpoint
 from mezzotint.config import from_dict, load_run, write_json
 from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.adapting import Trainee, mask_of, with_mask
-from mezzotint.denoisers.patterns import BlockCausal, Causal, Full
-from mezzotint.denoisers.published import Aligned, Published, open_published
-from mezzotint.engine.published import named, write
+from mezzotint.denoisers.published.add_mask import Trainee, mask_of, with_mask
+from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full
+from mezzotint.denoisers.published.open import Aligned, Published, open_published
+from mezzotint.evaluate.bench.machine import commit, machine, versions
 from mezzotint.evaluate.infilling import infilled, ways
-from mezzotint.evaluate.machine import commit, machine, versions
-from mezzotint.recipes.adaptation import Adaptation, held_out, model_of
+from mezzotint.models.published import named, write
+from mezzotint.recipes.from_causal import Adaptation, held_out, model_of
 from mezzotint.rng import Rng
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
@@ -94,7 +94,7 @@ def main() -> None:
 
 
 def _first() -> dict[str, Any]:
-    from mezzotint.recipes.adaptation import dream
+    from mezzotint.recipes.from_causal import dream
 
     cfg = dream()
     return {"family": cfg.family, "train": cfg.train}

@@ -27,15 +27,15 @@ from pathlib import Path
 import torch
 from turns import HEADS, INNER, LAYERS, VOCAB, WIDTH, clocked, options, qwen3, take_turns, write
 
-from mezzotint.decode.cache import Delayed, Dual, Growing, Policy, Prefix, Settled, nothing
-from mezzotint.decode.generate import Decoding, Model, Run, generate
+from mezzotint.decode.caches.policies import Delayed, Dual, Growing, Policy, Prefix, Settled, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.reader import Network, Reader
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Decoding, Model, Run, generate
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 
 PROMPT, NEW, BLOCK, ROWS = 32, 128, 32, 4
 AR = "transformers AR"

@@ -15,11 +15,11 @@ from sentences import guarded
 
 from mezzotint.cli.bench import measured
 from mezzotint.config import override
-from mezzotint.evaluate import record
-from mezzotint.evaluate.machine import machine, physical_cores, slug
-from mezzotint.evaluate.plot import draw
-from mezzotint.evaluate.report import tables
-from mezzotint.evaluate.setup import Bench
+from mezzotint.evaluate.bench import record
+from mezzotint.evaluate.bench.machine import machine, physical_cores, slug
+from mezzotint.evaluate.bench.plot import draw
+from mezzotint.evaluate.bench.report import tables
+from mezzotint.evaluate.bench.setup import Bench
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "images" / "speed.svg"

@@ -19,18 +19,18 @@ from typing import Any
 
 import torch
 
-from mezzotint.decode.cache import Dual, Policy, Prefix, Settled, nothing
-from mezzotint.decode.generate import Decoding, Model, generate
+from mezzotint.decode.caches.policies import Dual, Policy, Prefix, Settled, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.reader import Network
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Decoding, Model, generate
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
-from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.patterns import Full
-from mezzotint.denoisers.published import Aligned
-from mezzotint.evaluate.machine import commit, machine, slug, versions
+from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
+from mezzotint.denoisers.published.attention_patterns import Full
+from mezzotint.denoisers.published.open import Aligned
+from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -192,7 +192,7 @@ def main() -> None:
     if given.only:
         json.dump(measured(ENGINES[given.only][1](given.threads), given.repeats), sys.stdout)
         return
-    from mezzotint.evaluate.machine import PACKAGES, machine, versions
+    from mezzotint.evaluate.bench.machine import PACKAGES, machine, versions
 
     results = {}
     for name, (package, _) in ENGINES.items():

@@ -16,7 +16,7 @@ import torch
 from turns import HEADS, INNER, LAYERS, VOCAB, WIDTH, clocked, options, qwen3, take_turns, write
 
 from mezzotint.batch import Batch
-from mezzotint.denoisers.transformer import Transformer, TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import Transformer, TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.mdlm import MDLM

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from mezzotint.evaluate.machine import commit, machine, slug, versions
+from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 
 VOCAB, WIDTH, LAYERS, HEADS, INNER = 8192, 256, 4, 4, 704
 RESULTS = Path(__file__).parent / "results"

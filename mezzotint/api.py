@@ -17,14 +17,14 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from mezzotint import loading
 from mezzotint.checkpoints import DEFAULT_MODEL, Checkpoint, open_checkpoint
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Event, Finished, Settled, Started
-from mezzotint.engine.modes import Mode, Verify, ar
+from mezzotint.engine.hybrid.modes import Mode, Verify, ar
 from mezzotint.engine.request import Request, Sampling
 from mezzotint.errors import ConfigError, RequestError
+from mezzotint.models import hybrid
 
 Prompt: TypeAlias = str | Sequence[dict[str, str]]
 ModeName = Literal["ar", "verify", "diffusion"]
@@ -128,7 +128,7 @@ class Model:
         if name == "diffusion":
             if self.engine.session.drafter is None:
                 raise ConfigError(f"{self.name} has no diffusion adapter: use mode ar or verify")
-            unknown = [option for option in options if option not in signature(loading.diffusion).parameters]
+            unknown = [option for option in options if option not in signature(hybrid.diffusion).parameters]
             if unknown:
                 raise ConfigError(f"mode diffusion has no option {unknown[0]}")
             if self.backend == "native":
@@ -136,7 +136,7 @@ class Model:
 
                 # a block's few columns are no work for several threads, and torch's would fight those of the kernels
                 torch.set_num_threads(1)
-            return loading.diffusion(**options)
+            return hybrid.diffusion(**options)
         if options:
             raise ConfigError(f"mode {name} has no option {next(iter(options))}")
         modes: dict[str, Mode] = {"ar": ar, "verify": self.verify}
@@ -162,17 +162,17 @@ def load(
         CapacityError: the native backend was asked for and cannot run here.
     """
     begun = time.perf_counter()
-    if backend not in loading.BACKENDS:
-        raise ConfigError(f"unknown backend {backend!r}: use {', '.join(loading.BACKENDS)}")
+    if backend not in hybrid.BACKENDS:
+        raise ConfigError(f"unknown backend {backend!r}: use {', '.join(hybrid.BACKENDS)}")
     if threads is not None and threads < 0:
         raise ConfigError(f"cannot run on {threads} threads: give at least 1, or nothing for all")
     threads = threads or len(os.sched_getaffinity(0))
     checkpoint = open_checkpoint(name, offline=not online)
     tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
-    network, drafter, used = loading.networks(checkpoint, backend, threads)
+    network, drafter, used = hybrid.networks(checkpoint, backend, threads)
     eos = frozenset(tokenizer.eos_ids)
     model = Model(checkpoint, tokenizer, Engine(network, drafter, eos), used)
     if used == "native" and drafter is not None:
-        model.verify = Verify(costs=loading.costs(checkpoint, network, drafter, threads))
+        model.verify = Verify(costs=hybrid.costs(checkpoint, network, drafter, threads))
     model.load_seconds = time.perf_counter() - begun
     return model

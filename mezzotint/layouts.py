@@ -64,7 +64,7 @@ class Attend:
 
 
 class Memory(Protocol):
-    """What a network keeps of the columns it has read: `mezzotint.denoisers.kv.KVCache`."""
+    """What a network keeps of the columns it has read: `mezzotint.denoisers.layers.kv_cache.KVCache`."""
 
     length: int
     """Columns kept."""

@@ -14,10 +14,10 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.generate import Model
-    from mezzotint.decode.judged import Introspective
-    from mezzotint.decode.presets import Preset
-    from mezzotint.decode.ways import Running
+    from mezzotint.decode.methods.presets import Preset
+    from mezzotint.decode.methods.registry import Running
+    from mezzotint.decode.methods.speculative import Introspective
+    from mezzotint.decode.run import Model
 
 HOLE = re.compile(r" ?(_{3,})")
 """Tokens to be written, as many as underscores; the blank before them is theirs, since tokens carry it."""
@@ -35,7 +35,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
     """
     if family is not None:
         return None
-    from mezzotint.denoisers.variants import LLAMA_SHAPED
+    from mezzotint.checkpoints.llama_variants import LLAMA_SHAPED
 
     for folder in (Path(model) / "export", Path(model)):
         try:
@@ -52,8 +52,8 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Continue a prompt, or fill its holes, and print the whole text."""
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.denoisers.published import open_published
-    from mezzotint.engine.published import model_of
+    from mezzotint.denoisers.published.open import open_published
+    from mezzotint.models.published import model_of
 
     settings.limit_threads()
     begun = time.perf_counter()
@@ -108,8 +108,8 @@ def _columns(tokenizer: "Tokenizer", prompt: str) -> list[int | None]:
 
 def _begun(how: "Preset | Introspective", model: "Model", columns: list[int | None], new: int, seed: int) -> "Running":
     """A generation of the holes among the columns and of `new` tokens behind them."""
-    from mezzotint.decode.generate import Run
-    from mezzotint.decode.presets import Preset, decoding
+    from mezzotint.decode.methods.presets import Preset, decoding
+    from mezzotint.decode.run import Run
 
     holes = columns.count(None)
     if isinstance(how, Preset):
@@ -122,9 +122,9 @@ def _begun(how: "Preset | Introspective", model: "Model", columns: list[int | No
 
 def _preset(folder: Path, settings: Settings) -> tuple["Preset | Introspective", str]:
     """How to decode, with the numbers of the command line, and its name."""
-    from mezzotint.decode.judged import Introspective
-    from mezzotint.decode.presets import PRESETS, Preset
-    from mezzotint.decode.ways import WAYS, unknown
+    from mezzotint.decode.methods.presets import PRESETS, Preset
+    from mezzotint.decode.methods.registry import WAYS, unknown
+    from mezzotint.decode.methods.speculative import Introspective
 
     if refused := settings.given("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier"):
         raise ConfigError(

@@ -51,8 +51,8 @@ def bench(
     """
     from mezzotint.checkpoints import DEFAULT_MODEL
     from mezzotint.config import from_dict
-    from mezzotint.evaluate.benchmark import Bench
-    from mezzotint.evaluate.machine import physical_cores
+    from mezzotint.evaluate.bench.benchmark import Bench
+    from mezzotint.evaluate.bench.machine import physical_cores
 
     settings = {
         "model": model or DEFAULT_MODEL,
@@ -70,7 +70,7 @@ def bench(
     else:
         from rich.console import Console
 
-        from mezzotint.evaluate.report import tables
+        from mezzotint.evaluate.bench.report import tables
 
         Console().print(tables(record))
 
@@ -81,9 +81,9 @@ def _names(text: str) -> list[str]:
 
 def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, Any]:
     """Run a `Bench`, with progress on stderr; write the record and the picture where asked."""
-    from mezzotint.evaluate import record
-    from mezzotint.evaluate.benchmark import run
-    from mezzotint.evaluate.plot import check, draw
+    from mezzotint.evaluate.bench import record
+    from mezzotint.evaluate.bench.benchmark import run
+    from mezzotint.evaluate.bench.plot import check, draw
 
     if plot is not None:
         check(plot)

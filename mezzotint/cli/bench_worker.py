@@ -1,9 +1,9 @@
-"""One engine of `mezzotint bench` in its own process; see `evaluate/worker.py`."""
+"""One engine of `mezzotint bench` in its own process; see `evaluate/bench/worker.py`."""
 
 import time
 
-from mezzotint.evaluate.engines import Engine, LlamaCpp, Start, Task, Transformers, Written
-from mezzotint.evaluate.worker import serve
+from mezzotint.evaluate.bench.engines import Engine, LlamaCpp, Start, Task, Transformers, Written
+from mezzotint.evaluate.bench.worker import serve
 
 OURS = ("ar", "diffusion", "verify")
 

@@ -83,7 +83,7 @@ class Conversation:
         Raises:
             RequestError: the message alone is longer than the context.
         """
-        from mezzotint.cli.live import open_display, play, summary
+        from mezzotint.cli.display.live import open_display, play, summary
 
         self._messages.append({"role": "user", "content": text})
         try:

@@ -40,9 +40,9 @@ def convert(
 def _ours(run: Path, out: Path) -> None:
     import torch
 
-    from mezzotint.denoisers.export import Marks, decoder_of, write
-    from mezzotint.evaluate.scratch import Scratch
+    from mezzotint.denoisers.published.export import Marks, decoder_of, write
     from mezzotint.masks import causal
+    from mezzotint.models.trained import Scratch
 
     model = Scratch.load(run)
     columns, mask_id = torch.zeros(1, model.shape.length, dtype=torch.long), model.vocabulary.mask_id
@@ -53,11 +53,11 @@ def _ours(run: Path, out: Path) -> None:
 
 
 def _published(folder: Path, out: Path, family: str, mask_id: int | None) -> None:
-    from mezzotint.denoisers.decoder import Decoder
-    from mezzotint.denoisers.export import Marks, write
-    from mezzotint.denoisers.facts import Overrides
-    from mezzotint.denoisers.patterns import Causal
-    from mezzotint.denoisers.published import Aligned, open_published
+    from mezzotint.denoisers.networks.llama import Decoder
+    from mezzotint.denoisers.published.attention_patterns import Causal
+    from mezzotint.denoisers.published.export import Marks, write
+    from mezzotint.denoisers.published.identify import Overrides
+    from mezzotint.denoisers.published.open import Aligned, open_published
     from mezzotint.errors import ConfigError
 
     model = open_published(folder, given=Overrides(family=family or None, mask_id=mask_id))

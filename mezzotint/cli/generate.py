@@ -67,7 +67,7 @@ def generate(
         sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
         return
 
-    from mezzotint.cli.live import open_display, play, summary
+    from mezzotint.cli.display.live import open_display, play, summary
 
     model = load_model(settings, live)
     events = model.stream(messages, **settings.writing())
@@ -79,7 +79,7 @@ def generate(
 def load_model(settings: Settings, live: bool) -> "Model":
     """The model, behind a plate of noise while it loads; options that it has no use for are refused first."""
     settings.check()
-    from mezzotint.cli.live import plate
+    from mezzotint.cli.display.live import plate
 
     with plate(f"loading {settings.model}", live):
         from mezzotint import api

@@ -55,11 +55,11 @@ def guide(
     _check(samples, steps, (seed, strength, scale or 0.0), agree)
     folder = _folder(model)
     from mezzotint.errors import ConfigError
-    from mezzotint.evaluate.guided import Guidance, agreed, scaled
-    from mezzotint.evaluate.guided import samples as written
-    from mezzotint.evaluate.guided import told as hearing
-    from mezzotint.evaluate.judge import Judge
-    from mezzotint.evaluate.scratch import Scratch, exported
+    from mezzotint.models.classifier import Judge
+    from mezzotint.models.guided import Guidance, agreed, scaled
+    from mezzotint.models.guided import samples as written
+    from mezzotint.models.guided import told as hearing
+    from mezzotint.models.trained import Scratch, exported
 
     asked = Scratch.load(folder, edits or [])
     if told is not None and want:

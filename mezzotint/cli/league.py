@@ -42,8 +42,8 @@ def league(
     it stopped, and one with a family or a seed more trains only what is missing.
     """
     from mezzotint.config import from_dict, write_json
-    from mezzotint.recipes.league import FAMILIES, League, play
-    from mezzotint.recipes.standings import draw, markdown
+    from mezzotint.league.play import FAMILIES, League, play
+    from mezzotint.league.standings import draw, markdown
 
     if steps < 1:
         raise ConfigError(f"a league of {steps} steps teaches nothing: give --steps 1 or more")
@@ -79,7 +79,7 @@ def _seeds(text: str) -> list[int]:
 
 def _check_picture(plot: Path) -> None:
     """Raises ConfigError where the picture could not be written once the training is over."""
-    from mezzotint.evaluate.plot import check
+    from mezzotint.evaluate.bench.plot import check
 
     check(plot)
     try:

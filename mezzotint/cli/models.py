@@ -170,8 +170,8 @@ def inspect(
         _inspect_run(run, given=bool(family) or mask_id is not None, as_json=as_json)
         return
     from mezzotint.checkpoints.folder import open_published
-    from mezzotint.denoisers.facts import Overrides
-    from mezzotint.denoisers.needs import inspected
+    from mezzotint.denoisers.published.identify import Overrides
+    from mezzotint.denoisers.published.inspect import inspected
 
     given = Overrides(family=family or None, mask_id=mask_id)
     facts = inspected(open_published(path, path.resolve().name), given)
@@ -212,7 +212,7 @@ def where(
 def _inspect_run(run: Path, *, given: bool, as_json: bool) -> None:
     """Raises ConfigError for options that say what a run knows."""
     from mezzotint.errors import ConfigError
-    from mezzotint.evaluate.scratch import Scratch, facts
+    from mezzotint.models.trained import Scratch, facts
 
     if given:
         raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")

@@ -8,7 +8,7 @@ from mezzotint.cli.published import USUAL
 def records() -> dict[str, dict[str, Any]]:
     """Every field of every preset."""
     from mezzotint.config import to_dict
-    from mezzotint.decode.ways import WAYS
+    from mezzotint.decode.methods.registry import WAYS
 
     return {name: to_dict(how) for name, how in WAYS.items()}
 
@@ -16,8 +16,8 @@ def records() -> dict[str, dict[str, Any]]:
 def rows() -> list[list[str]]:
     """Name, families that are usually decoded so, and what it is: its loop, and values that are not default."""
     from mezzotint.config import to_dict
-    from mezzotint.decode.presets import Preset
-    from mezzotint.decode.ways import WAYS
+    from mezzotint.decode.methods.presets import Preset
+    from mezzotint.decode.methods.registry import WAYS
 
     made: list[list[str]] = []
     for name, how in WAYS.items():

@@ -12,10 +12,10 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.canvases import Renoising
-    from mezzotint.decode.stretch import Stretching
-    from mezzotint.decode.ways import Running, Way
-    from mezzotint.denoisers.published import Published
+    from mezzotint.decode.methods.diffusion_gemma import Renoising
+    from mezzotint.decode.methods.dreamon import Stretching
+    from mezzotint.decode.methods.registry import Running, Way
+    from mezzotint.denoisers.published.open import Published
 
 USUAL = {
     "llada": "llada-ref",
@@ -47,7 +47,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
         return None
     if family is not None:
         return path
-    from mezzotint.denoisers.known import family_of
+    from mezzotint.denoisers.published.families import family_of
 
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
@@ -59,9 +59,9 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
 
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Answer a prompt as the model's authors decode, or by another preset; fill its blanks where the preset can."""
-    from mezzotint.decode.stretch import Stretching
-    from mezzotint.denoisers.facts import Overrides
-    from mezzotint.denoisers.published import open_published
+    from mezzotint.decode.methods.dreamon import Stretching
+    from mezzotint.denoisers.published.identify import Overrides
+    from mezzotint.denoisers.published.open import open_published
 
     settings.limit_threads()
     begun = time.perf_counter()
@@ -100,8 +100,8 @@ def _continued(
     published: "Published", tokenizer: "Tokenizer", prompt: str, how: "Way | Renoising", settings: Settings
 ) -> tuple["Running", int]:
     """A generation behind the prompt, and where it begins."""
-    from mezzotint.denoisers.published import open_published
-    from mezzotint.engine.published import begin
+    from mezzotint.denoisers.published.open import open_published
+    from mezzotint.models.published import begin
 
     verifier = None if settings.verifier is None else open_published(settings.verifier)
     ids = _ids(tokenizer, prompt, settings)
@@ -117,7 +117,7 @@ def _filled(
     published: "Published", tokenizer: "Tokenizer", pieces: list[str], how: "Stretching", settings: Settings
 ) -> "Running":
     """A generation that fills the blanks between the pieces of a text."""
-    from mezzotint.engine.published import around, fill
+    from mezzotint.models.published import around, fill
 
     if settings.system is not None:
         raise ConfigError("--system is for prompts that are answered, and this one has a blank (___): leave one out")
@@ -147,8 +147,8 @@ def _ids(tokenizer: "Tokenizer", prompt: str, settings: Settings) -> list[int]:
 
 def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising", str]:
     """The preset asked for, or the usual one, with the numbers that the command line gives; and its name."""
-    from mezzotint.decode.ways import tuned
-    from mezzotint.engine.published import named
+    from mezzotint.decode.methods.registry import tuned
+    from mezzotint.models.published import named
 
     if refused := settings.given("mode", "rule", "level", "correct", "accept", "backend"):
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")

@@ -16,7 +16,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     _refuse(settings)
     if not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
-    from mezzotint.evaluate.scratch import Scratch
+    from mezzotint.models.trained import Scratch
 
     settings.limit_threads()
     begun = time.perf_counter()

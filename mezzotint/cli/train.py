@@ -50,7 +50,7 @@ def train(
         return
 
     from mezzotint.train.loop import run
-    from mezzotint.train.record import open_run, refuse_another
+    from mezzotint.train.run_record import open_run, refuse_another
 
     refuse_another(out, resume=resume)
     task = cfg.build()

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mezzotint.decode.cache import Kept, Policy, Read, Store, nothing
+from mezzotint.decode.caches.policies import Kept, Policy, Read, Store, nothing
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import Mask

@@ -3,12 +3,12 @@
 import torch
 
 from mezzotint.checkpoints import Checkpoint
-from mezzotint.denoisers import keys
-from mezzotint.denoisers.architectures import of_decoder
-from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.facts import left_unread
-from mezzotint.denoisers.variants import refuse_variants
-from mezzotint.denoisers.weights import Form, built, fill
+from mezzotint.checkpoints.llama_variants import refuse_variants
+from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
+from mezzotint.denoisers.published import tensor_names
+from mezzotint.denoisers.published.config_schemas import of_decoder
+from mezzotint.denoisers.published.fill_weights import Form, built, fill
+from mezzotint.denoisers.published.identify import left_unread
 from mezzotint.errors import CheckpointError
 
 
@@ -26,7 +26,7 @@ def load_decoder(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, dev
     Raises:
         CheckpointError: another kind of network, or tensors that are missing, left over or of the wrong shape.
     """
-    architecture = of_decoder(decoder_config(checkpoint), keys.llama(checkpoint.names()))
+    architecture = of_decoder(decoder_config(checkpoint), tensor_names.llama(checkpoint.names()))
     decoder = built(architecture.make)
     assert isinstance(decoder, Decoder)
     fill(decoder, checkpoint, architecture.keys, Form(dtype, device), left_unread(checkpoint, architecture))

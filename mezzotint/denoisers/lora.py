@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mezzotint.config import config
-from mezzotint.denoisers.decoder import Decoder
+from mezzotint.denoisers.networks.llama import Decoder
 from mezzotint.errors import ConfigError
 
 

@@ -4,12 +4,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mezzotint.denoisers.causal import Causal
-from mezzotint.denoisers.drafting import Drafting
+from mezzotint.denoisers.causal_network import Causal
+from mezzotint.denoisers.draft_network import Drafting
 from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
-from mezzotint.engine.modes import Mode, Move
+from mezzotint.engine.hybrid.modes import Mode, Move
+from mezzotint.engine.hybrid.session import Session
 from mezzotint.engine.request import Request
-from mezzotint.engine.session import Session
 from mezzotint.errors import RequestError
 
 

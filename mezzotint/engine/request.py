@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mezzotint.counter import uniform
-from mezzotint.denoisers.causal import Floats
+from mezzotint.denoisers.causal_network import Floats
 from mezzotint.errors import RequestError
 
 

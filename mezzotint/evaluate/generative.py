@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.evaluate.scratch import Scratch, objective_of
+from mezzotint.models.trained import Scratch, objective_of
 from mezzotint.rng import Rng
 
 

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.decode.cache import Policy, Settled, Sorted, nothing
-from mezzotint.decode.generate import Decoding, Model, Run
+from mezzotint.decode.caches.policies import Policy, Settled, Sorted, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Decoding, Model, Run
 from mezzotint.decode.select import surest
 from mezzotint.decode.shapers import Ban
-from mezzotint.denoisers.patterns import Causal
+from mezzotint.denoisers.published.attention_patterns import Causal
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate.scratch import Scratch
+from mezzotint.models.trained import Scratch
 from mezzotint.rng import Rng
 
 _HOLES = 0x401E5

@@ -21,11 +21,11 @@ from mezzotint.decode.propose import Draw
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
-from mezzotint.families.forms import Tokens
+from mezzotint.families.forms.tokens import Tokens
 from mezzotint.layouts import Attend, Inputs, Shifted
 from mezzotint.masks import block_causal
 from mezzotint.objectives.base import Loss
-from mezzotint.objectives.scoring import Split, cross_entropy
+from mezzotint.objectives.chunked_cross_entropy import Split, cross_entropy
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
 from mezzotint.schedules import Linear

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mezzotint.decode.grid import Update
-from mezzotint.decode.guide import Chances
+from mezzotint.decode.guidance.classifier import Chances
+from mezzotint.decode.guidance.gradients import Moments
 from mezzotint.decode.rule import Rule
-from mezzotint.decode.steer import Moments
-from mezzotint.families.forms import Form
+from mezzotint.decode.samplers.time_grid import Update
+from mezzotint.families.forms.tokens import Form
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.denoising import TokenLoss

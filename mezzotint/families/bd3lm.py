@@ -2,12 +2,12 @@
 
 Process   processes/absorbing.py, one time per block: objectives/times.py `BlockStrata`
 Loss      eq. 8: MDLM's (families/mdlm.py) on every block, given the clean blocks before it; one pass over [x_t, x_0],
-          layouts.py `NoisyThenClean`.  Clipped (sec. 4.2): times in [low, high] and the masked share of each block
-          kept there (processes/resampled.py); `best` chooses them by variance.  With low > 1/2
-          every masked token counts 1, as published.  A clipped loss is no bound; `Family.bound` is
+          layouts.py `NoisyThenClean`.  Clipped (sec. 4.2): times in [low, high] and the masked share of each block kept
+          there (processes/clipped_absorbing.py); `best` chooses them by variance.  With low > 1/2 every masked token
+          counts 1, as published.  A clipped loss is no bound; `Family.bound` is
 Network   block-causal; SUBS; no time
-Sampler   Alg. 2, block by block (decode/aligned.py): ancestral steps or first hitting, both through `nucleus`; finished
-          blocks are kept as keys and values (denoisers/blockwise.py)
+Sampler   Alg. 2, block by block (decode/samplers/first_hitting.py): ancestral steps or first hitting, both through
+          `nucleus`; finished blocks are kept as keys and values (denoisers/layers/block_reader.py)
 Checked   tests/parity/test_bd3lm.py: the published code's mask, logits, losses, times and samples; a block of the whole
           length gives MDLM with the same noise; one step per block gives the known bound on a toy source
 """
@@ -22,18 +22,18 @@ from torch import Tensor
 from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.drawn import drawn, noisy
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.redraw import drawn, noisy
 from mezzotint.families.base import Family
-from mezzotint.families.forms import Tokens, settled
+from mezzotint.families.forms.tokens import Tokens, settled
 from mezzotint.families.mdlm import mdlm, subs
 from mezzotint.layouts import BlockCausal, NoisyThenClean
-from mezzotint.objectives.clipping import RANGES, Range, variance
-from mezzotint.objectives.masked import Weight, even
+from mezzotint.objectives.clip_search import RANGES, Range, variance
+from mezzotint.objectives.masked_bound import Weight, even
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.resampled import Resampled, fits
+from mezzotint.processes.clipped_absorbing import Resampled, fits
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule, complete
 

@@ -1,6 +1,6 @@
 """D3PM: discrete diffusion by Markov chains of T steps (Austin et al. 2021, arXiv 2107.03006).
 
-Process   processes/chained.py over processes/chains.py; named.py, matrices.py and tables.py beside them
+Process   processes/markov/process.py over processes/markov/chain.py; by_name.py, matrices.py and tables.py beside them
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
           weight times -log p(x_0 | x_t) at that t.  Ours: `even`, cross-entropy alone
 Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
@@ -18,13 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid as GridRule
+from mezzotint.decode.samplers.time_grid import Grid as GridRule
 from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.processes import named
-from mezzotint.processes.chained import Chained
-from mezzotint.processes.chains import Chain
+from mezzotint.processes.markov import by_name
+from mezzotint.processes.markov.chain import Chain
+from mezzotint.processes.markov.process import Chained
 from mezzotint.rng import Rng, draw
 
 
@@ -49,12 +49,13 @@ class D3PM:
     counts: tuple[int, ...] = ()
     """Occurrences of every id, for "information"; the text's, where there are none."""
     nearest: tuple[tuple[int, ...], ...] = ()
-    """Neighbours of every id, by any embeddings (processes/matrices.py `nearest`); the text's, where there are none."""
+    """Neighbours of every id, by any embeddings (`nearest` of markov/transition_matrices.py); the text's, where
+    there are none."""
 
     def told(self, ids: Tensor, vocab: int) -> "D3PM":
         """With what the chain needs to know of a text Long[N]."""
-        counts = self.counts or (named.occurrences(ids, vocab) if self.table == "information" else ())
-        near = self.nearest or (named.alike(ids, vocab, self.width) if self.transition == "neighbours" else ())
+        counts = self.counts or (by_name.occurrences(ids, vocab) if self.table == "information" else ())
+        near = self.nearest or (by_name.alike(ids, vocab, self.width) if self.transition == "neighbours" else ())
         return replace(self, counts=counts, nearest=near)
 
     def build(self, vocab: int, mask_id: int) -> Family:
@@ -66,9 +67,9 @@ class D3PM:
 
     def _chain(self, vocab: int, mask_id: int) -> Chain:
         if self.table == "information":
-            return named.even_loss(self.transition, self.counts or (0,) * vocab, self.nearest, self.steps, mask_id)
-        beta = named.betas(self.table, self.steps, self.high)
-        return named.chain(self.transition, beta, vocab, mask_id, self.width, self.nearest)
+            return by_name.even_loss(self.transition, self.counts or (0,) * vocab, self.nearest, self.steps, mask_id)
+        beta = by_name.betas(self.table, self.steps, self.high)
+        return by_name.chain(self.transition, beta, vocab, mask_id, self.width, self.nearest)
 
 
 def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:

@@ -1,11 +1,12 @@
 """DiffuLLaMA and DiffuGPT: causal models adapted to diffusion (Gong et al. 2024, arXiv 2410.17891).
 
 Process   processes/absorbing.py; a share t in [eps, 1] of the columns is masked
-Loss      cross-entropy / t at masked columns, a mean over masked columns (objectives/counted.py)
-Network   attention goes from causal to full while training, a fresh random mask in every step; logits one
-          column early: denoisers/published.py undoes the shift, denoisers/adapting.py in training; the first column is
+Loss      cross-entropy / t at masked columns, a mean over masked columns (objectives/masked_cross_entropy.py)
+Network   attention goes from causal to full while training, a fresh random mask in every step; logits one column early:
+          denoisers/published/open.py undoes the shift, denoisers/published/add_mask.py in training; the first column is
           never noised
-Sampler   every masked column is written with chance 1 / (steps left): the preset `diffullama` of decode/presets.py
+Sampler   every masked column is written with chance 1 / (steps left): the preset `diffullama` of
+          decode/methods/presets.py
 Checked   tests/parity/test_diffullama.py (masks, logits), its generations; tests/families/test_published.py (loss)
 """
 
@@ -19,11 +20,11 @@ from torch import Tensor
 from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.rule import ancestral
-from mezzotint.denoisers.patterns import Annealed
+from mezzotint.denoisers.published.attention_patterns import Annealed
 from mezzotint.families.base import Family
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.objectives.base import Loss
-from mezzotint.objectives.counted import Counted, per_masked
+from mezzotint.objectives.masked_cross_entropy import Counted, per_masked
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng

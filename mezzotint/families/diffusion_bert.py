@@ -1,9 +1,9 @@
 """DiffusionBERT: D3PM's absorbing chain, rare words first, from a pretrained encoder (He et al. 2022, 2211.15029).
 
 Process   processes/spindle.py: eq. 7 with the paper's ease (`Information`) or the code's (`Frequency`)
-Loss      objectives/hybrid.py: D3PM's eq. 5 at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus weight times
+Loss      objectives/diffusion_bert.py: D3PM's eq. 5 at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus weight times
           -log p(x_0 | x_t); as published both posteriors know x_0's survivals, so it trains and is no bound
-Network   p(x_0 | x_t) without the time (sec. 3.2, "TAD"); denoisers/bert.py starts it from a published encoder
+Network   p(x_0 | x_t) without the time (sec. 3.2, "TAD"); denoisers/networks/bert.py starts it from a published encoder
 Bound     ours: from the exact posterior to a step that knows only the network, whose every candidate has the survival
           it would have beside the network's likeliest tokens
 Sampler   that step (`Exact`), or the published one, which takes the likeliest tokens' survivals and the average step
@@ -20,12 +20,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid as GridRule
+from mezzotint.decode.samplers.time_grid import Grid as GridRule
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.hybrid import Hybrid, before
+from mezzotint.objectives.diffusion_bert import Hybrid, before
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.processes.named import occurrences
+from mezzotint.processes.markov.by_name import occurrences
 from mezzotint.processes.spindle import Frequency, Information, Spindle
 from mezzotint.rng import Rng, draw
 

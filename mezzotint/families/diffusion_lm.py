@@ -1,14 +1,17 @@
 """Diffusion-LM: Gaussian diffusion on word embeddings that learn along (Li et al. 2022, arXiv 2205.14217).
 
 Process   processes/gaussian.py, x_0 ~ N(E w, sigma_0^2): sigma_0^2 is what the first step of the table loses (sec. 4.1)
-Noise     processes/betas.py "sqrt" (App. A), T = 2000; its survival is relative to f(0), as in the code
+Noise     processes/gaussian_schedules.py "sqrt" (App. A), T = 2000; its survival is relative to f(0), as in the code
 Loss      L_e2e-simple (sec. 4.2, App. E): |x_0 - f(x_t, t)|^2, |E w - f(x_1, 1)|^2 at the first step, plus
           |sqrt(alpha_T) x_0|^2, plus -log p(w | x_0) at the noisy x_0; means over features, one t per text
-Network   x_0 itself (sec. 4.2): denoisers/vectors.py; rounding p(w | x_0) = softmax(E x_0 + b)
-Bound     sum of the exact Gaussian KLs (eq. 1, App. D), of the chain from E w instead of x_0: objectives/chain.py
-Sampler   decode/back.py: the posterior's step, or DDIM's; f clamped to the nearest embedding (sec. 4.3) from a time
-          on; fewer steps with `processes.betas.Respaced` as the plan's times; fixed columns infill: decode/latent.py
-Control   decode/steer.py (sec. 5.1); of several samples the likeliest: decode/consensus.py (sec. 5.3)
+Network   x_0 itself (sec. 4.2): denoisers/networks/embedding_network.py; rounding p(w | x_0) = softmax(E x_0 + b)
+Bound     sum of the exact Gaussian KLs (eq. 1, App. D), of the chain from E w instead of x_0:
+          objectives/gaussian_bound.py
+Sampler   decode/samplers/ddpm.py: the posterior's step, or DDIM's; f clamped to the nearest embedding (sec. 4.3) from a
+          time on; fewer steps with `processes.betas.Respaced` as the plan's times; fixed columns infill:
+          decode/samplers/embedding_canvas.py
+Control   decode/guidance/gradients.py (sec. 5.1); of several samples the likeliest:
+          decode/guidance/minimum_bayes_risk.py (sec. 5.3)
 Checked   tests/parity/test_diffusion_lm.py, tests/oracles/test_vectors.py
 """
 
@@ -21,15 +24,15 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.back import Back
-from mezzotint.decode.grid import LatentGrid
+from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.time_grid import LatentGrid
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent, features, real
-from mezzotint.objectives.chain import Chain
+from mezzotint.families.forms.embeddings import Latent, features, real
+from mezzotint.objectives.embedding_denoising import Noised, Vectors
+from mezzotint.objectives.gaussian_bound import Chain
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.objectives.vectors import Noised, Vectors
-from mezzotint.processes.betas import TABLES, Table
 from mezzotint.processes.gaussian import Gaussian, coefficients, divergence, fresh
+from mezzotint.processes.gaussian_schedules import TABLES, Table
 
 
 @config

@@ -1,13 +1,13 @@
 """Dream: a causal model turned into a diffusion model (Ye et al. 2025, arXiv 2508.15487); Dream-Coder, DiffuCoder.
 
 Process   processes/absorbing.py; a share t of the columns is masked
-Loss      CART: a masked column counts for how many columns near it are visible, by a geometric kernel; a mean
-          over masked columns (objectives/counted.py)
-Network   full attention, logits one column early: denoisers/published.py undoes the shift, denoisers/adapting.py in
-          training; the first column is never noised
+Loss      CART: a masked column counts for how many columns near it are visible, by a geometric kernel; a mean over
+          masked columns (objectives/masked_cross_entropy.py)
+Network   full attention, logits one column early: denoisers/published/open.py undoes the shift,
+          denoisers/published/add_mask.py in training; the first column is never noised
 Sampler   the surest columns by entropy, budgets of shrinking times; tokens at temperature 0.2 and top-p 0.95 are the
-          preset `dream-ref` of decode/presets.py, per-column chance is `dream-origin`; DreamOn's blanks are `dreamon`,
-          decode/stretch.py
+          preset `dream-ref` of decode/methods/presets.py, per-column chance is `dream-origin`; DreamOn's blanks are
+          `dreamon`, decode/methods/dreamon.py
 Not so    the published loop takes the number of columns to write from the mean over the batch, so that rows change each
           other; here every row has its own
 Checked   tests/parity/test_dream.py (logits), test_dream_generation.py; tests/families/test_published.py (weights)
@@ -26,7 +26,7 @@ from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import due
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
-from mezzotint.objectives.counted import Counted, inverse, per_masked
+from mezzotint.objectives.masked_cross_entropy import Counted, inverse, per_masked
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

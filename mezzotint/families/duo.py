@@ -1,15 +1,15 @@
 """Duo: the diffusion duality (Sahoo et al. 2025, arXiv 2506.10892), with psi-samplers (Duo++, arXiv 2602.21185).
 
-Process   processes/uniform.py; its Gaussian twin and the operator T between them: processes/duality.py (sec. 3)
+Process   processes/uniform.py; its Gaussian twin and the operator T between them: processes/gaussian_argmax.py (sec. 3)
 Loss      the Rao-Blackwellised NELBO, sec. 3.3, `nelbo` below: UDLM's integrand with fewer operations over V
-Curriculum  sec. 4.1, objectives/duality.py: the network first reads softmax(w / tau) of the Gaussian twin, then tokens;
+Curriculum  sec. 4.1, objectives/duo.py: the network first reads softmax(w / tau) of the Gaussian twin, then tokens;
           as published for OWT tau = 1e-3, first half of training, gamma from -3.55 to -1.85 (LM1B: -3.5 to -1.75)
           `largest`: Duo++'s, which draws only what that softmax is made of.  Differs from its code, which takes x_0 for
           the argmax wherever it is drawn, and never gives the highest noise to the last ids
-Distillation  sec. 4.2, objectives/duality.py `Consistency`
+Distillation  sec. 4.2, objectives/duo.py `Consistency`
 Network   softmax over the clean token, told t
-Sampler   the posterior step of UDLM, decode/psi.py mixes it with noise anew; optionally from a nucleus of p(x_0), and
-          with argmax in the last step ("greedy")
+Sampler   the posterior step of UDLM, decode/samplers/psi_samplers.py mixes it with noise anew; optionally from a
+          nucleus of p(x_0), and with argmax in the last step ("greedy")
 Checked   tests/parity/test_duo.py, test_duo_operator.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
 
@@ -21,13 +21,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid
-from mezzotint.decode.psi import Kappa, mixed
+from mezzotint.decode.samplers.psi_samplers import Kappa, mixed
+from mezzotint.decode.samplers.time_grid import Grid
 from mezzotint.decode.shapers import TopP
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.duality import Curriculum, LevelLoss, at_levels
-from mezzotint.processes.duality import Gaussian
+from mezzotint.objectives.duo import Curriculum, LevelLoss, at_levels
+from mezzotint.processes.gaussian_argmax import Gaussian
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule

@@ -1,12 +1,13 @@
 """Edit Flows: texts that are written by insertions, deletions and substitutions (Havasi et al. 2025, arXiv 2506.09018).
 
-Process   processes/path.py over the columns of processes/alignment.py: each column of the alignment switches from the
-          noisy to the clean text by itself, kappa = t^3 in the paper's time (sec. 3; our t is one minus it)
-Network   denoisers/editing.py `EditHeads`; its rates are normalised, the true ones are kappa' / (1 - kappa) times that,
-          and multiples of 1 - kappa, as what is missing is: rates that stay up at the end of a text cost without limit
-Loss      kappa' / (1 - kappa) times what objectives/edits.py counts: the paper's Bregman divergence, and the constant
-          that it leaves out.  From the empty text all alignments count at once, so exact rates have a bound that is
-          -log p of the text and its length; from random tokens the edits of the alignment do, a loose bound.
+Process   processes/mixture_path.py over the columns of processes/alignment.py: each column of the alignment switches
+          from the noisy to the clean text by itself, kappa = t^3 in the paper's time (sec. 3; our t is one minus it)
+Network   denoisers/networks/edit_heads.py `EditHeads`; its rates are normalised, the true ones are kappa' / (1 - kappa)
+          times that, and multiples of 1 - kappa, as what is missing is: rates that stay up at the end of a text cost
+          without limit
+Loss      kappa' / (1 - kappa) times what objectives/edit_rate_losses.py counts: the paper's Bregman divergence, and the
+          constant that it leaves out.  From the empty text all alignments count at once, so exact rates have a bound
+          that is -log p of the text and its length; from random tokens the edits of the alignment do, a loose bound.
           The integral is over levels kappa, drawn more often near the clean end, which is the same and less noisy
 Sampler   one Euler step: each column inserts with probability r times its rate, and is replaced or deleted with r times
           theirs, r = (kappa_s - kappa_t) / (1 - kappa_t), h kappa' / (1 - kappa) to first order; all edits at once
@@ -24,15 +25,15 @@ from torch import Tensor
 from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.splice import fill, rewritten, room, splice
-from mezzotint.denoisers.editing import EditHeads
+from mezzotint.decode.samplers.insert_delete import fill, rewritten, room, splice
+from mezzotint.denoisers.networks.edit_heads import EditHeads
 from mezzotint.families.base import Family, log_p
-from mezzotint.families.elastic import Elastic
-from mezzotint.objectives import edits
-from mezzotint.objectives.growing import Growing, Path
+from mezzotint.families.forms.variable_length import Elastic
+from mezzotint.objectives import edit_rate_losses
 from mezzotint.objectives.times import Levels, Squared, spread, whole
+from mezzotint.objectives.variable_length import Growing, Path
 from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
-from mezzotint.processes.path import FlowSchedule, MixturePath, Power, absent, masked_source, share
+from mezzotint.processes.mixture_path import FlowSchedule, MixturePath, Power, absent, masked_source, share
 from mezzotint.rng import Rng, draw
 
 _COUPLE, _INSERT, _CHANGE, _WHICH, _INSERTED, _REPLACED = range(1, 7)
@@ -52,14 +53,16 @@ class EditFlow:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids; the blank is the id behind them, [MASK] has no use here and is never written."""
-        coupling, cost = Empty(vocab), edits.inserted
+        coupling, cost = Empty(vocab), edit_rate_losses.inserted
         if self.random:
             ids = tuple(token for token in range(vocab) if token != mask_id)
-            coupling, cost = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab), edits.aligned
+            coupling, cost = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab), edit_rate_losses.aligned
         return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling, cost, mask_id)
 
 
-def edit_flow(process: MixturePath, coupling: Coupling, cost: edits.Cost, never: int | None = None) -> Family:
+def edit_flow(
+    process: MixturePath, coupling: Coupling, cost: edit_rate_losses.Cost, never: int | None = None
+) -> Family:
     """Edit Flows on a path over `process.vocab` ids, the blank the last of them; the id `never` is never written."""
     blank = process.vocab - 1
 

@@ -1,12 +1,13 @@
 """Efficient-DLM: a causal model that writes blocks, whose last masks are hidden at a block's end (arXiv 2512.14067).
 
 Process   processes/absorbing.py; one share m in [eps, 1] per block, exactly round(m n) of its n columns masked, later
-          ones sooner the fewer there are (objectives/choosing.py)
+          ones sooner the fewer there are (objectives/fixed_count_masks.py)
 Loss      cross-entropy / m at masked columns given the clean blocks before, a mean over them; one pass over [x_t, x_0]
-          (objectives/counted.py)
-Network   block-causal, no shift: denoisers/published.py
-Sampler   decode/presets.py `nemotron`: columns surer than a threshold; finished blocks are kept as keys and values
-Checked   tests/families/test_published.py; tests/objectives/test_choosing.py
+          (objectives/masked_cross_entropy.py)
+Network   block-causal, no shift: denoisers/published/open.py
+Sampler   decode/methods/presets.py `nemotron`: columns surer than a threshold; finished blocks are kept as keys and
+          values
+Checked   tests/families/test_published.py; tests/objectives/test_fixed_count_masks.py
 """
 
 from typing import Literal
@@ -21,8 +22,8 @@ from mezzotint.decode.select import Above
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
-from mezzotint.objectives.choosing import Exactly
-from mezzotint.objectives.counted import Counted, per_masked
+from mezzotint.objectives.fixed_count_masks import Exactly
+from mezzotint.objectives.masked_cross_entropy import Counted, per_masked
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

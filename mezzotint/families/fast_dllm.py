@@ -3,10 +3,10 @@
 Process   processes/absorbing.py; one share in [eps, 1] per block
 Loss      plain cross-entropy at masked columns given the clean blocks before, a mean over them; every mask is used
           together with its complement, so that each column is masked once; one pass over [x_t, x_0]
-          (objectives/counted.py)
-Network   block-causal, logits one column early: denoisers/published.py undoes the shift, denoisers/adapting.py in
-          training; the first column is never noised
-Sampler   decode/presets.py `fdllm2`: columns surer than a threshold, the first of a block before the others
+          (objectives/masked_cross_entropy.py)
+Network   block-causal, logits one column early: denoisers/published/open.py undoes the shift,
+          denoisers/published/add_mask.py in training; the first column is never noised
+Sampler   decode/methods/presets.py `fdllm2`: columns surer than a threshold, the first of a block before the others
 Checked   tests/families/test_published.py
 """
 
@@ -22,7 +22,7 @@ from mezzotint.decode.select import Above
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
-from mezzotint.objectives.counted import Counted, per_masked, plain
+from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

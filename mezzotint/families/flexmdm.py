@@ -1,15 +1,16 @@
 """FlexMDM: masked diffusion that also inserts its masks (Kim et al. 2025, arXiv 2509.01025).
 
-Process   processes/joining.py: a token joins as [MASK] on schedule `insert` (the paper's alpha), and is revealed on
+Process   processes/insertion.py: a token joins as [MASK] on schedule `insert` (the paper's alpha), and is revealed on
           `reveal` (beta), truncated to the time after it joined
-Network   denoisers/editing.py `GapHeads`: the token of each [MASK], and how many tokens are missing right of each
-          column (the anchor's gap is the one before the text, so a text of n tokens has n + 1 gaps)
+Network   denoisers/networks/edit_heads.py `GapHeads`: the token of each [MASK], and how many tokens are missing right
+          of each column (the anchor's gap is the one before the text, so a text of n tokens has n + 1 gaps)
 Loss      beta' / (1 - beta) cross-entropy at each [MASK], plus alpha' / (1 - alpha) phi(missing, predicted) in each
           gap, phi(x, y) = y - x + x log(x / y) >= 0; both of what is expected of all ways in which x_t may stand in the
-          text, and a run of masks is one gap (objectives/edits.py), less the entropy of those ways.  The paper counts
-          the way that was drawn: the same best network, but a bound above -log p.  Here the exact network's bound is
-          -log p of the text and its length.  The token head has no mass on [MASK]; rates are a multiple of 1 - alpha
-          Times are drawn more often near the clean end, which is the same and less noisy.  Ours: `even` weights
+          text, and a run of masks is one gap (objectives/edit_rate_losses.py), less the entropy of those ways.  The
+          paper counts the way that was drawn: the same best network, but a bound above -log p.  Here the exact
+          network's bound is -log p of the text and its length.  The token head has no mass on [MASK]; rates are a
+          multiple of 1 - alpha Times are drawn more often near the clean end, which is the same and less noisy.  Ours:
+          `even` weights
 Sampler   tau-leaping: every [MASK] is revealed with probability (beta_s - beta_t) / (1 - beta_t), every gap gets a
           Poisson number of masks, mean (alpha_s - alpha_t) / (1 - alpha_t) times the predicted one; the last step
           inserts nothing.  `confident`: as many masks as that, but the surest first (revealing needs no order)
@@ -26,16 +27,16 @@ from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.insert_delete import flood, rewritten, room, splice
 from mezzotint.decode.select import rank
-from mezzotint.decode.splice import flood, rewritten, room, splice
-from mezzotint.denoisers.editing import GapHeads
+from mezzotint.denoisers.networks.edit_heads import GapHeads
 from mezzotint.families.base import Family, log_p
-from mezzotint.families.elastic import Elastic
-from mezzotint.objectives.edits import joined
-from mezzotint.objectives.growing import Growing, Path
+from mezzotint.families.forms.variable_length import Elastic
+from mezzotint.objectives.edit_rate_losses import joined
 from mezzotint.objectives.times import Squared, spread, whole
-from mezzotint.processes.joining import Joining
-from mezzotint.processes.path import FlowSchedule, Power, absent, hazard, share
+from mezzotint.objectives.variable_length import Growing, Path
+from mezzotint.processes.insertion import Joining
+from mezzotint.processes.mixture_path import FlowSchedule, Power, absent, hazard, share
 from mezzotint.rng import Rng, draw
 
 _JOIN, _REVEAL, _TOKEN = 1, 2, 3

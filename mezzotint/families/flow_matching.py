@@ -1,14 +1,13 @@
 """Discrete flow matching, mixture path (Gat et al. 2024, arXiv 2407.15595; the released flow_matching library).
 
-Process   processes/path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0; `kept`: a
-          conditional coupling of noise and text, as the paper has one, instead of the independent one
-Loss      generalised KL, per column: -rate (p(x_t) - [x_t = x_0] + [x_t != x_0] log p(x_0)), where
-          rate = kappa' / (1 - kappa); or plain cross-entropy at every column, corrupted or not; t down to 1e-3
+Process   processes/mixture_path.py: kappa = alpha, the paper's time is 1 - t, x_1 of the paper is our clean x_0;
+          `kept`: a conditional coupling of noise and text, as the paper has one, instead of the independent one
+Loss      generalised KL, per column: -rate (p(x_t) - [x_t = x_0] + [x_t != x_0] log p(x_0)), rate = kappa'/(1 - kappa);
+          or plain cross-entropy at every column; t down to 1e-3
 Network   p(x_0 | x_t), the ordinary posterior; told t; logits untouched, [MASK] keeps its mass in the loss
 Sampler   Euler on the mixture path: x_0 ~ p, then a jump with probability 1 - exp(-h lambda), lambda the summed rates,
           to a token drawn by rate; the last step writes x_0; optionally a divergence-free term (`churn`)
-Bound     `bound`: the generalised KL over uniform levels; tight for a mask source, loose for a uniform one, where a
-          path jumps once only, so do not hold it against UDLM's
+Bound     generalised KL over uniform levels; loose for a uniform source (a path jumps once): no rival of UDLM's
 Reversal  ours: the marginals of a uniform source are those of uniform noise, so the same network, its answer divided by
           q(x_t | x_0), also runs UDLM's steps and has its bound, which is tight
 Checked   tests/parity/test_discrete_flow_matching.py (recorded vectors), tests/oracles/test_flow_matching.py
@@ -22,20 +21,21 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid, Update
-from mezzotint.decode.jumps import Euler
+from mezzotint.decode.samplers.flow_euler import Euler
+from mezzotint.decode.samplers.time_grid import Grid, Update
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
 from mezzotint.families.udlm import continuous, udlm
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
-from mezzotint.processes.path import FlowSchedule, Kept, MixturePath, Power, divergence, masked_source, uniform_source
+from mezzotint.processes import mixture_path
+from mezzotint.processes.mixture_path import FlowSchedule, Kept, MixturePath, Power
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
 
 EARLIEST = 1e-3
 """Times nearer to the clean end are not trained on: the rate is unbounded there."""
-SOURCES = {"mask": masked_source, "uniform": uniform_source}
+SOURCES = {"mask": mixture_path.masked_source, "uniform": mixture_path.uniform_source}
 
 
 @config
@@ -100,7 +100,7 @@ def generalised_kl(process: MixturePath) -> TokenLoss:
     """The generalised KL divergence between true and predicted velocities; at least zero in every column."""
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return process.rate(t) * divergence(log_p(raw), x_0, x_t)
+        return process.rate(t) * mixture_path.divergence(log_p(raw), x_0, x_t)
 
     return token_loss
 
@@ -114,7 +114,7 @@ def bound(process: MixturePath) -> Denoising:
     """The bound in nats per token, by levels: with kappa uniform the weight is 1 / (1 - kappa), on any schedule."""
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return divergence(log_p(raw), x_0, x_t) / (1 - process.alpha(t))
+        return mixture_path.divergence(log_p(raw), x_0, x_t) / (1 - process.alpha(t))
 
     levels = Clipped(whole, EARLIEST, 1.0)
     return Denoising(process, token_loss, lambda batch, rng: process.schedule.time(1 - levels(batch, rng)))

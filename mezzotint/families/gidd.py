@@ -1,13 +1,14 @@
 """GIDD: generalised interpolating discrete diffusion (von Ruette et al. 2025, arXiv 2503.04482).
 
 Process   processes/mixture.py (sec. 4, gamma = 1): masks and up to a share p_u of random tokens at once
-Loss      Theorem 2, processes/interpolating.py: w (KL(q_t(. | x_0), q_t(. | x_theta)) + r - log r - 1), where
-          w = c_z / q_t(z | x_0), eq. 11, is the bound's; training takes the "dynamic" weights of sec. 4.3, at most 2,
-          or the bound's clipped at 2; t in [1e-4, 1 - 1e-4].  "dynamic" is the code's, with sigmoid(-t) where the
-          paper has the log signal-to-noise ratio
+Loss      Theorem 2, processes/interpolating.py: w (KL(q_t(. | x_0), q_t(. | x_theta)) + r - log r - 1), where w = c_z /
+          q_t(z | x_0), eq. 11, is the bound's; training takes the "dynamic" weights of sec. 4.3, at most 2, or the
+          bound's clipped at 2; t in [1e-4, 1 - 1e-4].  "dynamic" is the code's, with sigmoid(-t) where the paper has
+          the log signal-to-noise ratio
 Network   softmax over the clean token with no mass on [MASK], told t; nothing is carried over
 Sampler   the plug-in posterior, eq. 9, from all [MASK], optionally without chances below `min_p`; the published one
-          starts one step late and leaves masks at its end.  Self-correction of finished texts: decode/corrected.py
+          starts one step late and leaves masks at its end.  Self-correction of finished texts:
+          decode/samplers/self_correction.py
 Bound     its own weights, t in (1e-7, 1 - 1e-7); the published range leaves out 0.01 to 0.06 nats per token if p_u > 0
 Checked   tests/parity/test_gidd.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from mezzotint.batch import Batch
 from mezzotint.config import config
-from mezzotint.decode.grid import Grid
+from mezzotint.decode.samplers.time_grid import Grid
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.processes.mixture import Mixture

@@ -3,9 +3,10 @@
 Process   none to speak of: every column of an answer is masked
 Loss      cross-entropy of masked columns plus `following` times that of the next token on the clean half, both one
           column early and each a mean; one pass over [x_t, x_0] in which noisy columns see clean blocks before theirs
-          and noisy columns before them in it (layouts.py `CausalNoisyThenClean`, objectives/joint.py)
-Network   causal, logits one column early: denoisers/published.py undoes the shift; the first column is never masked
-Sampler   decode/consensus.py, preset `idlm`: a pass judges the last draft and makes the next; exact
+          and noisy columns before them in it (layouts.py `CausalNoisyThenClean`, objectives/masked_and_next_token.py)
+Network   causal, logits one column early: denoisers/published/open.py undoes the shift; the first column is never
+          masked
+Sampler   decode/guidance/minimum_bayes_risk.py, preset `idlm`: a pass judges the last draft and makes the next; exact
 Not so    the published code reads a mask of ones as no mask and decodes garbage; the network here is a causal one
 Checked   tests/families/test_published.py (the loss, and the two streams against decoding);
           tests/engine/test_published.py (what it writes is what its causal pass writes)
@@ -23,8 +24,8 @@ from mezzotint.decode.select import leftmost
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Causal, CausalNoisyThenClean
-from mezzotint.objectives.counted import Counted, per_masked, plain
-from mezzotint.objectives.joint import Joint
+from mezzotint.objectives.masked_and_next_token import Joint
+from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
 from mezzotint.objectives.times import everything
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

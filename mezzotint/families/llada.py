@@ -1,11 +1,11 @@
 """LLaDA: masked diffusion at the size of LLMs (Nie et al. 2025, arXiv 2502.09992); LLaDA 1.5, LLaDA-MoE, iLLaDA.
 
 Process   processes/absorbing.py; a share p = (1 - eps) t + eps of the columns is masked
-Loss      cross-entropy / p at masked columns, a mean over all columns (objectives/counted.py); fine-tuning masks
-          answers only, their padding with end tokens included, and is a mean over texts
-Network   full attention, no shift, no time: denoisers/published.py
+Loss      cross-entropy / p at masked columns, a mean over all columns (objectives/masked_cross_entropy.py); fine-tuning
+          masks answers only, their padding with end tokens included, and is a mean over texts
+Network   full attention, no shift, no time: denoisers/published/open.py
 Sampler   the likeliest tokens, the surest columns first, budgets from decode/plan.py `linear`; blocks, guidance and
-          caches are the presets `llada-*` of decode/presets.py
+          caches are the presets `llada-*` of decode/methods/presets.py
 Not so    in the published loop guidance without an attention mask fails, lengths must divide, `confidence_eos_eot_inf`
           reaches one of its two ids, and confidences have the type of the logits: here none of these is so
 Checked   tests/parity/test_llada.py (logits), test_llada_generation.py; tests/families/test_published.py (loss)
@@ -22,7 +22,7 @@ from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import surest
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
-from mezzotint.objectives.counted import Counted, per_text, per_token
+from mezzotint.objectives.masked_cross_entropy import Counted, per_text, per_token
 from mezzotint.objectives.times import Clipped, Times, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

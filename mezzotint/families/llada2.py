@@ -3,14 +3,14 @@
 Process   processes/absorbing.py; one share per block, within a band while fine-tuning (sec. 5, "mask ratio bandwidth")
 Loss      pre-training: cross-entropy / t, a mean over all columns, [x_t, x_0] in one pass (sec. 4).  Fine-tuning: plain
           cross-entropy of masked columns on a mask and on its complement.  CAP: plus `certain` times the entropy of
-          masked columns that are already right (objectives/counted.py).  2.2: masks, then edits of the draft that comes
-          of them, deletions and insertions among these (objectives/redrafted.py)
-Network   block-causal, no shift; experts in groups: denoisers/published.py, denoisers/moe.py `Grouped`
-Sampler   decode/presets.py `llada2` (threshold 0.95, blocks of 32), `llada21-q` and `llada21-s` with editing
+          masked columns that are already right (objectives/masked_cross_entropy.py).  2.2: masks, then edits of the
+          draft that comes of them, deletions and insertions among these (objectives/levenshtein_editing.py)
+Network   block-causal, no shift; experts in groups: denoisers/published/open.py, denoisers/layers/moe.py `Grouped`
+Sampler   decode/methods/presets.py `llada2` (threshold 0.95, blocks of 32), `llada21-q` and `llada21-s` with editing
 Not so    the published 2.1 loop adds its 0/1 mask to the scores, so that nothing is masked, and both loops draw at
           temperature 0; here masks mask and temperature 0 takes the likeliest token
 Checked   tests/parity/test_llada2_moe.py (masks, logits, routers), its generations; tests/families/test_published.py;
-          tests/objectives/test_redrafted.py (edits)
+          tests/objectives/test_levenshtein_editing.py (edits)
 """
 
 from typing import Literal
@@ -27,8 +27,8 @@ from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.base import Objective
-from mezzotint.objectives.counted import Counted, per_masked, plain
-from mezzotint.objectives.redrafted import Redrafted
+from mezzotint.objectives.levenshtein_editing import Redrafted
+from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

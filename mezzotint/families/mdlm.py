@@ -3,7 +3,8 @@
 Process   processes/absorbing.py; its schedules "loglinear", "cosine", "cosine squared", "linear" and "geometric" are
           Linear, Cosine, Cosine(power=2), Exponential and Geometric of schedules.py
 Loss      eq. 10: -alpha'(t) / (1 - alpha(t)) times cross-entropy, on masked tokens only, a mean over all tokens;
-          objectives/masked.py computes it without the head of other columns; eq. 8 for T steps: objectives/finite.py
+          objectives/masked_bound.py computes it without the head of other columns; eq. 8 for T steps:
+          objectives/discrete_time_bound.py
 Network   sec. 3.2.3 (SUBS): no mass on [MASK], unmasked tokens carried over; needs no time input
 Sampler   the posterior step, eq. 7: decode/rule.py `ancestral`; here its single steps, and SEDD's analytic one
 Checked   tests/oracles/test_masked_bounds.py and tests/parity/test_mdlm*.py (the published code's losses and steps)
@@ -23,7 +24,7 @@ from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.masked import Bound, Masked, Weight, even
+from mezzotint.objectives.masked_bound import Bound, Masked, Weight, even
 from mezzotint.objectives.times import Importance, Times, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng, draw

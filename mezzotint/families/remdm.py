@@ -19,10 +19,10 @@ from torch import Tensor
 
 from mezzotint.config import Named, config
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.drawn import drawn, noisy
 from mezzotint.decode.nucleus import nucleus
-from mezzotint.decode.remasking import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.redraw import drawn, noisy
+from mezzotint.decode.samplers.remdm import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.families.base import Family
 from mezzotint.families.mdlm import MDLM, subs
 from mezzotint.processes.absorbing import Absorbing

@@ -2,10 +2,10 @@
 
 Process   processes/absorbing.py; one share p in [eps, 1] per text
 Loss      cross-entropy / p at masked columns given the clean blocks before, a mean over answer columns; one pass over
-          [x_t, x_0] (layouts.py `NoisyThenClean`, objectives/counted.py)
-Network   block-causal, no shift: denoisers/published.py
-Sampler   decode/presets.py `sdar`: columns surer than a threshold, the schedule's number at least; finished blocks are
-          kept as keys and values
+          [x_t, x_0] (layouts.py `NoisyThenClean`, objectives/masked_cross_entropy.py)
+Network   block-causal, no shift: denoisers/published/open.py
+Sampler   decode/methods/presets.py `sdar`: columns surer than a threshold, the schedule's number at least; finished
+          blocks are kept as keys and values
 Not so    the published loop's `entropy_bounded` reads numbers that were never set, and static remasking may overwrite
           the prompt's tail; decode/select.py `EntropyBound` is the paper's rule, and given columns are never written
 Checked   tests/parity/test_sdar.py (masks, logits, cache), test_sdar_generation.py; tests/families/test_published.py
@@ -23,7 +23,7 @@ from mezzotint.decode.select import Above
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
-from mezzotint.objectives.counted import Counted
+from mezzotint.objectives.masked_cross_entropy import Counted
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.schedules import Linear

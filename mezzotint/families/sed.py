@@ -1,15 +1,19 @@
 """SED: self-conditioned diffusion on fixed embeddings (Strudel et al. 2022, arXiv 2211.04236).
 
-Process   processes/gaussian.py on a frozen table, random or another model's, rows of norm sqrt(E), sigma_0 = 1e-2
-          (sec. 3.1); cosine noise whose first beta is 2e-3, T = 1000 (sec. 4.1): processes/betas.py `cosine_from`
-Loss      |x_0 - f(x_t, x~_0, t)|^2, a mean over features, plus -log p(w | x_0), which trains only the readout
-          (sec. 3.2)
-Network   denoisers/vectors.py with conditions=true, wrapped by `wrapped`: self-conditioning on half of the rows
-          (sec. 3.3), conditions and estimates dropped together for guidance (sec. 3.5): denoisers/wrappers.py
-Bound     none in the paper; here that of the chain from E w, nothing given, one pass a time: objectives/chain.py
-Spans     conditions while training, 1 to 5 spans (sec. 3.4): objectives/vectors.py `Spans`; a given column is clean, on
-          features of its own, has no loss, and is known by its time, 0
-Sampler   the posterior's step without clamping, each estimate read in the next step: decode/back.py, decode/latent.py
+Process   processes/gaussian.py on a frozen table, random or another model's, rows of norm sqrt(E), sigma_0 = 1e-2 (sec.
+          3.1); cosine noise whose first beta is 2e-3, T = 1000 (sec. 4.1): processes/gaussian_schedules.py
+          `cosine_from`
+Loss      |x_0 - f(x_t, x~_0, t)|^2, a mean over features, plus -log p(w | x_0), which trains only the readout (sec.
+          3.2)
+Network   denoisers/networks/embedding_network.py with conditions=true, wrapped by `wrapped`: self-conditioning on half
+          of the rows (sec. 3.3), conditions and estimates dropped together for guidance (sec. 3.5):
+          denoisers/wrappers.py
+Bound     none in the paper; here that of the chain from E w, nothing given, one pass a time:
+          objectives/gaussian_bound.py
+Spans     conditions while training, 1 to 5 spans (sec. 3.4): objectives/embedding_denoising.py `Spans`; a given column
+          is clean, on features of its own, has no loss, and is known by its time, 0
+Sampler   the posterior's step without clamping, each estimate read in the next step: decode/samplers/ddpm.py,
+          decode/samplers/embedding_canvas.py
 Differs   rotations for relative positions (the trunk's); learned E, reported unstable there, is Diffusion-LM's card;
           the paper trains both passes of self-conditioning, here the first of half of the rows and the second of others
 Checked   tests/families/test_sed.py, tests/oracles/test_vectors.py
@@ -22,17 +26,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mezzotint.config import config
-from mezzotint.decode.back import Back
-from mezzotint.decode.grid import LatentGrid
-from mezzotint.decode.latent import Noting
+from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.embedding_canvas import Noting
+from mezzotint.decode.samplers.time_grid import LatentGrid
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
-from mezzotint.families.latent import Latent, features, real
-from mezzotint.objectives.chain import Chain
+from mezzotint.families.forms.embeddings import Latent, features, real
+from mezzotint.objectives.embedding_denoising import Given, Noised, Spans, Vectors
+from mezzotint.objectives.gaussian_bound import Chain
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.objectives.vectors import Given, Noised, Spans, Vectors
-from mezzotint.processes.betas import Table, cosine_from
 from mezzotint.processes.gaussian import Gaussian, Readout, fresh, scaled
+from mezzotint.processes.gaussian_schedules import Table, cosine_from
 
 
 @config

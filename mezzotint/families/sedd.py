@@ -1,15 +1,15 @@
 """SEDD: score entropy discrete diffusion (Lou, Meng, Ermon 2023, arXiv 2310.16834).
 
 Process   q(x_t | x_0) keeps a token with alpha = exp(-sigma), else draws it from the limit: [MASK] ("absorb",
-          processes/absorbing.py) or any id ("uniform", processes/uniform.py); both are processes/relaxing.py
+          processes/absorbing.py) or any id ("uniform", processes/uniform.py); both are processes/score_noise.py
 Network   log scores s_y = log p_t(y) / p_t(x_t), told t; sec. 3.2 and App. C.2: 0 at the present token; for absorbing
           noise minus log(e^sigma - 1) minus log(V - 1), `Scaled`; for uniform noise `Mixed`, where the paper has no
-          scale and an error at the noise end counts up to 1 / eps times (`scaled=false`).  A network that
-          answers p(x_0) instead: `Ratios`, where s_y = log x_0 + log(alpha / (1 - alpha)) on masks is MDLM's loss
+          scale and an error at the noise end counts up to 1 / eps times (`scaled=false`).  A network that answers
+          p(x_0) instead: `Ratios`, where s_y = log x_0 + log(alpha / (1 - alpha)) on masks is MDLM's loss
 Loss      eq. 5, denoising score entropy with exact weights, times sigma'(t), t in [1e-3, 1]; not zero at the optimum
 Schedule  "linear" is the code's log-linear one; "geometric" has low=1e-4 there, 1e-5 in the paper, and high=20 in both
-Sampler   decode/backwards.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is analytic to
-          alpha = 1 without [MASK]
+Sampler   decode/samplers/score_reverse.py, Theorem 4.2 (analytic, "Tweedie") or eq. 17 (Euler); the last step is
+          analytic to alpha = 1 without [MASK]
 Bound     the loss over all t; with exact scores it is -log p (up to the survival left at t = 1)
 Checked   tests/parity/test_sedd.py (recorded), tests/oracles/test_scores.py (enumeration, conversion, chi-square)
 """
@@ -22,16 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.backwards import Back, Reading, analytic, euler
-from mezzotint.decode.grid import Grid
+from mezzotint.decode.samplers.score_reverse import Back, Reading, analytic, euler
+from mezzotint.decode.samplers.time_grid import Grid
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.base import Discrete
-from mezzotint.processes.relaxing import Relaxing, masking, spreading
-from mezzotint.processes.scores import Mixed, Scaled, present
+from mezzotint.processes.score_noise import Relaxing, masking, spreading
+from mezzotint.processes.score_parameterisation import Mixed, Scaled, present
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear, Schedule, Survival, noise_rate
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mezzotint.errors import VocabularyError
 from mezzotint.processes.base import Discrete
-from mezzotint.processes.chains import mask
+from mezzotint.processes.markov.chain import mask
 from mezzotint.rng import Rng
 
 _LEAST = 1e-6

@@ -13,8 +13,8 @@ from tiny_files import CONTROL, DIM, HEADS, INNER, KV_HEADS, WIDTH, tokenizer_js
 
 from mezzotint.checkpoints import TokenizerSpec
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.adapter import save_adapter
-from mezzotint.denoisers.drafter import Drafter, DrafterShape
+from mezzotint.denoisers.hybrid.adapter_file import save_adapter
+from mezzotint.denoisers.networks.drafter import Drafter, DrafterShape
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

@@ -12,11 +12,11 @@ from transformers import AutoModelForCausalLM
 from mezzotint.cli.main import run
 from mezzotint.data.characters import Characters
 from mezzotint.data.subwords import Subwords
-from mezzotint.denoisers.patterns import dense
-from mezzotint.denoisers.published import open_published
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.evaluate.scratch import Scratch, Shape
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.denoisers.published.attention_patterns import dense
+from mezzotint.denoisers.published.open import open_published
 from mezzotint.families import AR, BD3LM, MDLM
+from mezzotint.models.trained import Scratch, Shape
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT = "one fish\ntwo fish, déjà vu"

@@ -7,7 +7,7 @@ import pytest
 
 from mezzotint.cli.main import run
 from mezzotint.config import override
-from mezzotint.recipes.small import udlm
+from mezzotint.recipes.from_scratch import udlm
 
 TEXT = "".join(
     "".join("aeiou"[n * n % 5] * size + " " + "bcd"[(n + k) * n % 3] * size + " " for k in range(16 // size))
@@ -162,7 +162,7 @@ def test_judges_need_a_model_that_can_be_guided(home, tmp_path, capsys):
 
 def _stolen(home, model):
     """A judge that says it knows the noise of this model."""
-    from mezzotint.evaluate.judge import checksum
+    from mezzotint.models.classifier import checksum
 
     shutil.copytree(home / "udlm-length" / "export", home / "stolen")
     record = json.loads((home / "stolen" / "config.json").read_text())

@@ -9,9 +9,9 @@ from performance import diffusion, verify
 from rich.console import Console
 from terminal import Terminal
 
-from mezzotint.cli import live
-from mezzotint.cli.layout import lay_out
-from mezzotint.cli.painter import GRAIN
+from mezzotint.cli.display import live
+from mezzotint.cli.display.painter import GRAIN
+from mezzotint.cli.display.wrapping import lay_out
 from mezzotint.engine.events import Finished, Settled, Started, Wrote
 
 TEXT = (

@@ -7,9 +7,9 @@ import torch
 
 from mezzotint.cli.main import run
 from mezzotint.data.characters import Characters
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.evaluate.scratch import Scratch, Shape
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families import MDLM
+from mezzotint.models.trained import Scratch, Shape
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 
 from mezzotint.data.bank import FIELD, bank, filled, parsed, varied
 from mezzotint.data.prompts import FOLLOW, SHARES, Prompts
-from mezzotint.evaluate.prompts import held_out, held_out_messages
-from mezzotint.evaluate.score import words
+from mezzotint.evaluate.bench.exact_match import words
+from mezzotint.evaluate.bench.prompts import held_out, held_out_messages
 
 BANK = bank()
 LINES = BANK.lines

@@ -10,20 +10,20 @@ from hypothesis import strategies as st
 from tiny_reader import MASK, VOCAB, model
 
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.canvases import uniform_of
-from mezzotint.decode.generate import Decoding, generate, lay_out
 from mezzotint.decode.loop import decode
+from mezzotint.decode.methods.diffusion_gemma import uniform_of
+from mezzotint.decode.methods.klass import Steady
+from mezzotint.decode.methods.llada21_editing import Refining
+from mezzotint.decode.methods.wino import ShadowReader, Wino
 from mezzotint.decode.plan import Blocks, floored, linear, multiples
 from mezzotint.decode.propose import Draw, Shaken, entropy, likeliest, probable
 from mezzotint.decode.reader import Reader
-from mezzotint.decode.refine import Refining
-from mezzotint.decode.renoise import Canvases, Renoise
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Decoding, generate, lay_out
+from mezzotint.decode.samplers.renoise import Canvases, Renoise
 from mezzotint.decode.select import Above, AtMost, EntropyBound, Factor, Near, OnTime, Top, due, leftmost, surest
-from mezzotint.decode.shadow import ShadowReader, Wino
 from mezzotint.decode.shapers import Ban
-from mezzotint.decode.steady import Steady
 from mezzotint.rng import Rng
 
 BAN = Ban(torch.arange(VOCAB) == MASK)

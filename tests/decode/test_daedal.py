@@ -4,10 +4,10 @@ import pytest
 import torch
 from tiny_reader import MASK, STOP, VOCAB, Told, model
 
-from mezzotint.decode.choices import Threshold
-from mezzotint.decode.daedal import Daedal, ending
-from mezzotint.decode.generate import Model, generate
-from mezzotint.decode.presets import Preset, decoding
+from mezzotint.decode.methods.choices import Threshold
+from mezzotint.decode.methods.daedal import Daedal, ending
+from mezzotint.decode.methods.presets import Preset, decoding
+from mezzotint.decode.run import Model, generate
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 

@@ -7,13 +7,13 @@ import torch
 from tiny_reader import MASK, STOP, VOCAB, model
 
 from mezzotint.config import from_json, to_json
-from mezzotint.decode.cache import Sorted
+from mezzotint.decode.caches.policies import Sorted
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.generate import Run, generate
 from mezzotint.decode.loop import decode
+from mezzotint.decode.methods.presets import PRESETS, Preset, decoding
+from mezzotint.decode.methods.registry import way
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.presets import PRESETS, Preset, decoding
-from mezzotint.decode.ways import way
+from mezzotint.decode.run import Run, generate
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.masks import causal
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from mezzotint.decode.generate import Model
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.decode.run import Model
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 
 VOCAB, MASK, STOP = 23, 22, 5
 

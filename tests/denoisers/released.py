@@ -6,9 +6,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.published import open_published
-from mezzotint.denoisers.weights import Form
+from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import open_published
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 GIVEN = {

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
 
-from mezzotint.denoisers.bert import load_bert
+from mezzotint.denoisers.networks.bert import load_bert
 from mezzotint.errors import CapacityError, CheckpointError
 from mezzotint.layouts import Attend, Full, Inputs
 from mezzotint.masks import causal

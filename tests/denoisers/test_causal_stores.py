@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_hybrid import BACKENDS, TAPS, checkpoint, eager, fresh, native, quantised
 
-from mezzotint.denoisers.causal import chain, prefill, tree
+from mezzotint.denoisers.causal_network import chain, prefill, tree
 from mezzotint.denoisers.native.binding import max_rows
 from mezzotint.denoisers.native.decoder import NativeUnsupported, alternated
 from mezzotint.errors import CapacityError, CheckpointError

@@ -8,9 +8,9 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tiny_hybrid import BACKENDS, SHAPE, TAPS, checkpoint, drafter, drafting, eager, fresh, native
 
-from mezzotint.denoisers.adapter import load_adapter, save_adapter
-from mezzotint.denoisers.drafting import OTHERS, DrafterShape, Growth, branches, chain
-from mezzotint.denoisers.eager import restored
+from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, Growth, branches, chain
+from mezzotint.denoisers.hybrid.adapter_file import load_adapter, save_adapter
+from mezzotint.denoisers.hybrid.torch_backend import restored
 from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.errors import CapacityError, CheckpointError
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.denoisers.decoder import rope, rotated
-from mezzotint.denoisers.moe import Experts, ExpertsConfig, Grouped, Pool, Softmax
+from mezzotint.denoisers.layers.moe import Experts, ExpertsConfig, Grouped, Pool, Softmax
+from mezzotint.denoisers.networks.llama import rope, rotated
 
 ROWS, COUNT = 40, 16
 

@@ -8,8 +8,8 @@ from released import GOLDEN, copied, opened, rewritten, set_field
 from safetensors.torch import load_file, save_file
 
 from mezzotint.checkpoints.folder import open_published as open_folder
-from mezzotint.denoisers.facts import read_facts
-from mezzotint.denoisers.weights import Form
+from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.identify import read_facts
 from mezzotint.errors import CheckpointError
 
 

@@ -6,9 +6,9 @@ import pytest
 
 from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.folder import NO_TOKENIZER, SafeTensor
-from mezzotint.denoisers.fields import Fields
-from mezzotint.denoisers.known import FAMILIES, family_of
-from mezzotint.denoisers.weights import built
+from mezzotint.denoisers.published.config_fields import Fields
+from mezzotint.denoisers.published.families import FAMILIES, family_of
+from mezzotint.denoisers.published.fill_weights import built
 
 LLADA = {
     "model_type": "llada",

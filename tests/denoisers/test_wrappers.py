@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.denoisers.vectors import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven, taken
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Full, Inputs

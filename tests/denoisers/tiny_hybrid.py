@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.base import Blocks
-from mezzotint.denoisers.causal import Causal, Floats, prefill
-from mezzotint.denoisers.drafter import Drafter
-from mezzotint.denoisers.drafting import DrafterShape, Drafting, Growth, branches, chain
-from mezzotint.denoisers.eager import EagerDecoder, EagerDrafter
+from mezzotint.denoisers.causal_network import Causal, Floats, prefill
+from mezzotint.denoisers.draft_network import DrafterShape, Drafting, Growth, branches, chain
+from mezzotint.denoisers.hybrid.torch_backend import EagerDecoder, EagerDrafter
 from mezzotint.denoisers.load import load_decoder
 from mezzotint.denoisers.native.decoder import NativeDecoder
 from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.denoisers.native.runtime import Pool
+from mezzotint.denoisers.networks.drafter import Drafter
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

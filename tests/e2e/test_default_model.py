@@ -6,7 +6,7 @@ import torch
 
 import mezzotint
 from mezzotint.checkpoints import DEFAULT_MODEL, open_checkpoint
-from mezzotint.denoisers.causal import prefill
+from mezzotint.denoisers.causal_network import prefill
 from mezzotint.denoisers.load import load_decoder
 
 pytestmark = pytest.mark.model

@@ -8,7 +8,7 @@ from tiny_files import write_folder
 from tiny_hybrid import CONFIG, SHAPE, checkpoint, drafter, tensors
 
 import mezzotint
-from mezzotint.denoisers.adapter import save_adapter
+from mezzotint.denoisers.hybrid.adapter_file import save_adapter
 from mezzotint.engine.events import Finished, Settled, Started
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
 

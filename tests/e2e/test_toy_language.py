@@ -8,7 +8,7 @@ from mezzotint.batch import Batch
 from mezzotint.decode.canvas import write
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.mdlm import MDLM
 from mezzotint.layouts import Full
 from mezzotint.rng import Rng, uniform

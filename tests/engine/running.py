@@ -6,11 +6,11 @@ from functools import cache
 import numpy as np
 from tiny_hybrid import BACKENDS, SHAPE, Oracle, checkpoint, drafter, drafting
 
-from mezzotint.denoisers.causal import Causal
-from mezzotint.denoisers.drafting import Drafting
+from mezzotint.denoisers.causal_network import Causal
+from mezzotint.denoisers.draft_network import Drafting
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Event, Finished, Settled
-from mezzotint.engine.modes import Mode, ar
+from mezzotint.engine.hybrid.modes import Mode, ar
 from mezzotint.engine.request import Request
 
 

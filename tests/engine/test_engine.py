@@ -7,17 +7,17 @@ import pytest
 from running import draft_with, events, finished, network, one_by_one, written
 from tiny_hybrid import BACKENDS, checkpoint, drafter, drafting, fresh, native, prompts
 
-from mezzotint import loading
 from mezzotint.denoisers.native.drafter import NativeDrafter
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Finished, Reopened, Settled, Started, Wrote
-from mezzotint.engine.modes import Verify, ar
+from mezzotint.engine.hybrid.modes import Verify, ar
+from mezzotint.engine.hybrid.session import Session
 from mezzotint.engine.request import Request, Sampling
-from mezzotint.engine.session import Session
 from mezzotint.errors import CapacityError, RequestError
+from mezzotint.models import hybrid
 
 NONE: frozenset[int] = frozenset()
-MODES = {"ar": ar, "verify": Verify(), "diffusion": loading.diffusion(block=4, level=0.2)}
+MODES = {"ar": ar, "verify": Verify(), "diffusion": hybrid.diffusion(block=4, level=0.2)}
 PROMPT = prompts(3)[2]
 
 

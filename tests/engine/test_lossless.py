@@ -8,7 +8,7 @@ from running import DRAFTERS, draft_with, events, finished, network, one_by_one,
 from tiny_hybrid import BACKENDS, SHAPE, Oracle, checkpoint, fresh, native, prompts
 
 from mezzotint.engine.engine import Engine
-from mezzotint.engine.modes import Verify, ar
+from mezzotint.engine.hybrid.modes import Verify, ar
 from mezzotint.engine.request import Request, Sampling
 
 NONE: frozenset[int] = frozenset()

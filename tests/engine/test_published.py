@@ -14,14 +14,14 @@ sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
 from tiny_folders import LAYERS, STOP, VOCAB, folder, louder
 
 from mezzotint.cli.published import USUAL
-from mezzotint.decode.canvases import Renoising
-from mezzotint.decode.choices import NoCache
-from mezzotint.decode.stretch import Stretching
-from mezzotint.decode.ways import WAYS, tuned
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.published import open_published
-from mezzotint.engine.published import around, begin, fill, model_of, named, write
+from mezzotint.decode.methods.choices import NoCache
+from mezzotint.decode.methods.diffusion_gemma import Renoising
+from mezzotint.decode.methods.dreamon import Stretching
+from mezzotint.decode.methods.registry import WAYS, tuned
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import open_published
 from mezzotint.errors import CapacityError, CheckpointError, ConfigError
+from mezzotint.models.published import around, begin, fill, model_of, named, write
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MASK = VOCAB - 1

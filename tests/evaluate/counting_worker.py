@@ -4,8 +4,8 @@ import os
 import sys
 
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate.engines import Start, Task, Written
-from mezzotint.evaluate.worker import serve
+from mezzotint.evaluate.bench.engines import Start, Task, Written
+from mezzotint.evaluate.bench.worker import serve
 
 
 class Counting:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from mezzotint.config import from_dict
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate import record
-from mezzotint.evaluate.benchmark import run
-from mezzotint.evaluate.machine import machine, physical_cores, slug
-from mezzotint.evaluate.plot import draw
-from mezzotint.evaluate.report import tables
-from mezzotint.evaluate.setup import Bench, check
+from mezzotint.evaluate.bench import record
+from mezzotint.evaluate.bench.benchmark import run
+from mezzotint.evaluate.bench.machine import machine, physical_cores, slug
+from mezzotint.evaluate.bench.plot import draw
+from mezzotint.evaluate.bench.report import tables
+from mezzotint.evaluate.bench.setup import Bench, check
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("counting_worker.py"))]
 

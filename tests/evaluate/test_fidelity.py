@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from numpy.testing import assert_allclose
 
-from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.eager import EagerDecoder
-from mezzotint.evaluate.fidelity import causal_logits, compare, divergence
+from mezzotint.denoisers.hybrid.torch_backend import EagerDecoder
+from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
+from mezzotint.evaluate.bench.fidelity import causal_logits, compare, divergence
 
 
 def table(rows):

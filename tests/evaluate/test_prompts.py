@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from mezzotint.data import prompts as training
-from mezzotint.evaluate.prompts import held_out, prompts, questions
+from mezzotint.evaluate.bench.prompts import held_out, prompts, questions
 
 PROMPTS = prompts()
 TURNS = [m["content"] for p in PROMPTS for m in p.messages if m["role"] == "user"]

@@ -3,8 +3,8 @@
 import pytest
 from numpy.testing import assert_allclose
 
-from mezzotint.evaluate.engines import Task, Written, shared_prefix
-from mezzotint.evaluate.speed import TOUCH, Timing, dealt, measure, ratio, summary, turned
+from mezzotint.evaluate.bench.engines import Task, Written, shared_prefix
+from mezzotint.evaluate.bench.speed import TOUCH, Timing, dealt, measure, ratio, summary, turned
 
 
 def timing(number: int, tokens: int, seconds: float, forwards: int | None = None) -> Timing:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mezzotint.evaluate.engines import Start, Task
-from mezzotint.evaluate.worker import EngineFailed, Worker
+from mezzotint.evaluate.bench.engines import Start, Task
+from mezzotint.evaluate.bench.worker import EngineFailed, Worker
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("counting_worker.py"))]
 START = Start(Path("model.gguf"), "model", 2, (0, 2), 256)

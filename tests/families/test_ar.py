@@ -8,7 +8,7 @@ from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks, multiples
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.rng import Rng
 

@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
-from mezzotint.decode.aligned import Aligned, FirstHitting
 from mezzotint.decode.canvas import infill, write
 from mezzotint.decode.loop import decode
-from mezzotint.denoisers.blockwise import BlockReader
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.denoisers.layers.block_reader import BlockReader
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.families.bd3lm import BD3LM, RANGES, bd3lm, best, hitting
 from mezzotint.families.mdlm import mdlm
 from mezzotint.layouts import BlockCausal, Full, NoisyThenClean
 from mezzotint.objectives.times import BlockStrata, Stratified
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.resampled import Resampled
+from mezzotint.processes.clipped_absorbing import Resampled
 from mezzotint.rng import Rng
 from mezzotint.schedules import Exponential, Linear, Sqrt
 

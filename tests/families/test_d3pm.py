@@ -12,21 +12,23 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.families.d3pm import D3PM, d3pm
-from mezzotint.processes import matrices, tables
-from mezzotint.processes.chained import Chained
-from mezzotint.processes.chains import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov import beta_schedules, transition_matrices
+from mezzotint.processes.markov.chain import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov.process import Chained
 from mezzotint.rng import Rng
 
 V, T = 7, 6
-RATES = matrices.neighbours(torch.randn(V, 3, generator=torch.Generator().manual_seed(0)), 2)
+RATES = transition_matrices.neighbours(torch.randn(V, 3, generator=torch.Generator().manual_seed(0)), 2)
 CHAINS = {
-    "uniform": Mixing(survival(tables.cosine(T)), even(V)),
-    "absorbing": Mixing(survival(tables.standard(T)), mask(V, 4)),
-    "band": Listed(matrices.bounded(V, tables.cosine(T), 2)),
-    "gaussian": Listed(matrices.gaussian(V, tables.linear(T, 0.02, 0.9), 1.0)),
-    "neighbours": Powers(matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 30])),
-    "ending": Ending(Powers(matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 11])), 6),
-    "apart": matrices.without(matrices.gaussian(V - 1, tables.linear(T, 0.02, 0.9), 1.0), 2),
+    "uniform": Mixing(survival(beta_schedules.cosine(T)), even(V)),
+    "absorbing": Mixing(survival(beta_schedules.standard(T)), mask(V, 4)),
+    "band": Listed(transition_matrices.bounded(V, beta_schedules.cosine(T), 2)),
+    "gaussian": Listed(transition_matrices.gaussian(V, beta_schedules.linear(T, 0.02, 0.9), 1.0)),
+    "neighbours": Powers(transition_matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 30])),
+    "ending": Ending(Powers(transition_matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 11])), 6),
+    "apart": transition_matrices.without(
+        transition_matrices.gaussian(V - 1, beta_schedules.linear(T, 0.02, 0.9), 1.0), 2
+    ),
 }
 
 
@@ -115,7 +117,7 @@ def exact(x_t):
 
 def absorbing_bound(steps, x_0):
     """The bound of the absorbing chain with exact conditionals, masks and times enumerated."""
-    family = d3pm(Chained(Mixing(survival(tables.standard(steps)), mask(4, 3))), 0.0, never=3)
+    family = d3pm(Chained(Mixing(survival(beta_schedules.standard(steps)), mask(4, 3))), 0.0, never=3)
     clean, total = torch.tensor([x_0]), 0.0
     for k in range(1, steps + 1):
         for hidden in ((0, 1), (1, 0), (1, 1)):
@@ -139,7 +141,7 @@ def test_with_many_steps_the_absorbing_bound_is_exact():
 
 @pytest.mark.parametrize("steps", [1, 4, 16, 64])
 def test_the_uniform_bound_of_one_token_is_exact_with_its_distribution_plugged_in(steps):
-    process = Chained(Mixing(survival(tables.standard(steps)), even(3)), floor=1e-300)
+    process = Chained(Mixing(survival(beta_schedules.standard(steps)), even(3)), floor=1e-300)
     family = d3pm(process, 0.0)
     raw = FIRST.log()[None, None]
     for x_0 in range(3):
@@ -207,7 +209,7 @@ def test_configurations_that_cannot_be_are_refused():
     with pytest.raises(ConfigError):
         from_dict(D3PM, {"transition": "near"})
     with pytest.raises(ConfigError, match="cannot find 7 neighbours"):
-        matrices.neighbours(torch.zeros(7, 2), 7)
+        transition_matrices.neighbours(torch.zeros(7, 2), 7)
     with pytest.raises(ConfigError, match="never fall"):
         Powers(torch.eye(3), torch.tensor([0, 3, 2]))
 
@@ -215,8 +217,8 @@ def test_configurations_that_cannot_be_are_refused():
 def test_a_monotone_curve_goes_through_its_points_and_never_turns():
     x = torch.tensor([0.0, 0.1, 0.5, 0.6, 1.0], dtype=torch.float64)
     y = torch.tensor([0.0, 0.0, 1.0, 4.0, 4.5], dtype=torch.float64)
-    torch.testing.assert_close(tables.monotone(x, y, x), y)
-    fine = tables.monotone(x, y, torch.linspace(0, 1, 501, dtype=torch.float64))
+    torch.testing.assert_close(beta_schedules.monotone(x, y, x), y)
+    fine = beta_schedules.monotone(x, y, torch.linspace(0, 1, 501, dtype=torch.float64))
     assert bool((fine.diff() >= -1e-12).all())
 
 
@@ -270,18 +272,18 @@ def test_chains_that_need_a_text_say_so():
 
 def test_known_matrices():
     """Worked by hand from App. A.2.3 and A.2.4: a Gaussian of five ids, and the points 0, 1, 1.9 and 5 on a line."""
-    found = matrices.gaussian(5, torch.tensor([0.2]), 1.0)[0]
+    found = transition_matrices.gaussian(5, torch.tensor([0.2]), 1.0)[0]
     wanted = {0: (0.81515687, 0.18058791, 0.00424702, 8.2e-6, 0), 2: (0.00424702, 0.18058791, 0.63033014)}
     for row, values in wanted.items():
         torch.testing.assert_close(found[row, : len(values)], torch.tensor(values).double(), rtol=0, atol=1e-7)
     torch.testing.assert_close(found, found.mT)
-    moved = matrices.power(matrices.rates([[1], [2], [1], [2]]), 0.5)
+    moved = transition_matrices.power(transition_matrices.rates([[1], [2], [1], [2]]), 0.5)
     wanted = ((0.80002974, 0.16053687, 0.0361978, 0.00323559), (0.16053687, 0.55135161, 0.25191372, 0.0361978))
     torch.testing.assert_close(moved[:2], torch.tensor(wanted).double(), rtol=0, atol=1e-7)
     torch.testing.assert_close(moved.sum(0), torch.ones(4).double())
 
 
 def test_known_values_of_the_cosine_table():
-    beta = tables.cosine(1000)
+    beta = beta_schedules.cosine(1000)
     assert float(beta[0]) == pytest.approx(2.0642e-5, rel=1e-4)
     assert float(survival(beta)[500]) == pytest.approx(0.70274, abs=1e-5)

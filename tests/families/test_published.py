@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
-from mezzotint.denoisers.adapting import Trainee
-from mezzotint.denoisers.decoder import Decoder, DecoderConfig
-from mezzotint.denoisers.patterns import BlockCausal, Causal, Full, dense
-from mezzotint.denoisers.published import Aligned, InPlace
+from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
+from mezzotint.denoisers.published.add_mask import Trainee
+from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full, dense
+from mezzotint.denoisers.published.open import Aligned, InPlace
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Cart, Dream
 from mezzotint.families.efficient_dlm import EfficientDLM

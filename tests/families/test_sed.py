@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 
 from mezzotint.batch import Batch
-from mezzotint.decode.latent import begin, reading, unread
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.denoisers.vectors import VectorsConfig
+from mezzotint.decode.samplers.embedding_canvas import begin, reading, unread
+from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.sed import SED, sed, wrapped
-from mezzotint.objectives.vectors import Spans
+from mezzotint.objectives.embedding_denoising import Spans
 from mezzotint.rng import Rng
 
 VOCAB, LENGTH = 6, 8

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mezzotint.errors import ConfigError, VocabularyError
-from mezzotint.processes.betas import TABLES, Respaced, Table, cosine_from, kept
 from mezzotint.processes.gaussian import Distance, Gaussian, Readout, Tied, coefficients, fresh, normal, scaled
+from mezzotint.processes.gaussian_schedules import TABLES, Respaced, Table, cosine_from, kept
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.mixture import Hybrid, Mixture
-from mezzotint.processes.relaxing import masking, spreading
+from mezzotint.processes.score_noise import masking, spreading
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear

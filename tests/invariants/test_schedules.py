@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from mezzotint.processes import tables
-from mezzotint.processes.chains import survival
+from mezzotint.processes.markov import beta_schedules
+from mezzotint.processes.markov.chain import survival
 from mezzotint.schedules import (
     Cosine,
     Dimmed,
@@ -71,8 +71,8 @@ def test_a_floor_holds_where_the_schedule_is_above_it():
 
 def test_a_table_of_even_steps_is_the_linear_schedule_and_others_end_near_zero():
     t = torch.linspace(0, 1, 51, dtype=torch.float64)
-    torch.testing.assert_close(survival(tables.standard(50)), Linear(eps=0).alpha(t))
-    for betas in (tables.cosine(50), tables.linear(50, 0.02, 0.9)):
+    torch.testing.assert_close(survival(beta_schedules.standard(50)), Linear(eps=0).alpha(t))
+    for betas in (beta_schedules.cosine(50), beta_schedules.linear(50, 0.02, 0.9)):
         left = survival(betas)
         assert bool((left.diff() <= 0).all())
         assert left[0] == 1

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from mezzotint.decode.latent import begin, reading
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
+from mezzotint.decode.samplers.embedding_canvas import begin, reading
 
 
 class Exact(nn.Module):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from mezzotint.objectives.growing import Path, anchor
+from mezzotint.objectives.variable_length import Path, anchor
 
 STRINGS = {(): 0.1, (0,): 0.15, (1,): 0.1, (0, 1): 0.25, (1, 1): 0.15, (0, 0, 1): 0.25}
 REAL, MASK, BLANK = 2, 2, 3

@@ -6,10 +6,10 @@ from sources import MARKOV
 from strings import chi_square, last
 
 from mezzotint.batch import Batch
-from mezzotint.decode.aligned import Aligned, FirstHitting
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.layouts import BlockCausal

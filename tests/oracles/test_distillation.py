@@ -9,8 +9,8 @@ from mezzotint.families.base import log_p
 from mezzotint.families.duo import Duo
 from mezzotint.families.udlm import UDLM
 from mezzotint.layouts import Full
-from mezzotint.objectives.duality import Consistency
-from mezzotint.processes.duality import Gaussian
+from mezzotint.objectives.duo import Consistency
+from mezzotint.processes.gaussian_argmax import Gaussian
 from mezzotint.schedules import Linear
 
 VOCAB = PAIR.real + 1

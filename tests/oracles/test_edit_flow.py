@@ -23,11 +23,11 @@ from strings import (
 )
 
 from mezzotint.decode.loop import decode
-from mezzotint.decode.splice import Whole, anchored, text
+from mezzotint.decode.samplers.insert_delete import Whole, anchored, text
 from mezzotint.families.edit_flow import EditFlow, guided, parts
-from mezzotint.objectives.growing import anchor
+from mezzotint.objectives.variable_length import anchor
 from mezzotint.processes.alignment import Scattered, apart, padded, shortest
-from mezzotint.processes.path import Power
+from mezzotint.processes.mixture_path import Power
 from mezzotint.rng import Rng
 
 VOCAB = BLANK  # two letters, a mask that is never used, and the blank behind them

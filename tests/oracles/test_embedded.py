@@ -5,8 +5,8 @@ import itertools
 import pytest
 import torch
 
-from mezzotint.objectives.growing import anchor
-from mezzotint.processes.embedded import embedded, runs
+from mezzotint.objectives.variable_length import anchor
+from mezzotint.processes.subsequence_posterior import embedded, runs
 
 BLANK = 9
 

@@ -27,10 +27,10 @@ from strings import (
 
 from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
-from mezzotint.decode.splice import Whole, anchored, text
+from mezzotint.decode.samplers.insert_delete import Whole, anchored, text
 from mezzotint.families.flexmdm import FlexMDM, flexmdm, poisson
-from mezzotint.processes.joining import Joining
-from mezzotint.processes.path import Power, absent
+from mezzotint.processes.insertion import Joining
+from mezzotint.processes.mixture_path import Power, absent
 from mezzotint.rng import Rng
 from mezzotint.schedules import Polynomial
 

@@ -8,13 +8,13 @@ from test_uniform_bounds import exact, integral
 
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.grid import Grid
-from mezzotint.decode.jumps import Euler
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
+from mezzotint.decode.samplers.flow_euler import Euler
+from mezzotint.decode.samplers.time_grid import Grid
 from mezzotint.errors import ConfigError
 from mezzotint.families.flow_matching import FlowMatching, bound
-from mezzotint.processes.path import MixturePath, Power, masked_source, uniform_source
+from mezzotint.processes.mixture_path import MixturePath, Power, masked_source, uniform_source
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Cosine

@@ -7,10 +7,10 @@ from sources import TOKEN
 from strings import chi_square, last
 
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.grid import Grid
-from mezzotint.decode.guide import FreeGuided, JudgeGuided, both, every, expanded
+from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, both, every, expanded
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
+from mezzotint.decode.samplers.time_grid import Grid
 from mezzotint.families import udlm
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear

@@ -6,10 +6,10 @@ import torch
 from sources import MARKOV, masks
 
 from mezzotint.batch import Batch
-from mezzotint.denoisers.transformer import TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.bd3lm import BD3LM, bd3lm
 from mezzotint.families.mdlm import MDLM, mdlm, subs
-from mezzotint.objectives.finite import Finite
+from mezzotint.objectives.discrete_time_bound import Finite
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial

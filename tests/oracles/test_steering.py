@@ -10,16 +10,16 @@ import torch
 from exact_vectors import Exact, written
 from training import trained
 
-from mezzotint.decode.back import Back
-from mezzotint.decode.grid import LatentGrid
-from mezzotint.decode.latent import of_length
+from mezzotint.decode.guidance.gradients import Pinned, Steered, Wanted
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.steer import Pinned, Steered, Wanted
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.denoisers.vectors import Classifier
-from mezzotint.objectives.vectors import Labelled, Labels
-from mezzotint.processes.betas import Table, cosine
+from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.embedding_canvas import of_length
+from mezzotint.decode.samplers.time_grid import LatentGrid
+from mezzotint.denoisers.networks.embedding_network import Classifier
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.objectives.embedding_denoising import Labelled, Labels
 from mezzotint.processes.gaussian import Distance, Gaussian, fresh, scaled
+from mezzotint.processes.gaussian_schedules import Table, cosine
 
 KINDS, LONGEST, END, PAD = ((0, 1), (2, 3)), 4, 4, 5
 WIDTH = LONGEST + 1

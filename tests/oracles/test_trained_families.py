@@ -23,9 +23,9 @@ from training import Exact, Packed, Tiny, distances, mean, nats, noise, sequence
 
 from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
-from mezzotint.decode.psi import Kappa
-from mezzotint.decode.remasking import Rescale
-from mezzotint.decode.splice import Whole, anchored, text
+from mezzotint.decode.samplers.insert_delete import Whole, anchored, text
+from mezzotint.decode.samplers.psi_samplers import Kappa
+from mezzotint.decode.samplers.remdm import Rescale
 from mezzotint.families.d3pm import D3PM
 from mezzotint.families.duo import Duo
 from mezzotint.families.edit_flow import EditFlow
@@ -38,7 +38,7 @@ from mezzotint.families.sedd import SEDD
 from mezzotint.families.udlm import UDLM
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.processes.interpolating import pick
-from mezzotint.processes.path import Power
+from mezzotint.processes.mixture_path import Power
 from mezzotint.rng import Rng
 from mezzotint.schedules import Linear
 

@@ -17,9 +17,9 @@ from mezzotint.batch import Batch
 from mezzotint.errors import ConfigError
 from mezzotint.families import duo, gidd, udlm
 from mezzotint.families.mdlm import mdlm
-from mezzotint.objectives.duality import Curriculum, at_levels
+from mezzotint.objectives.duo import Curriculum, at_levels
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.duality import Gaussian, largest, normal, on_top, survival
+from mezzotint.processes.gaussian_argmax import Gaussian, largest, normal, on_top, survival
 from mezzotint.processes.mixture import Mixture
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng

@@ -15,8 +15,8 @@ from strings import chi_square, last
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.psi import Kappa, Listed, Profile
-from mezzotint.decode.remasking import Loop, Rescale
+from mezzotint.decode.samplers.psi_samplers import Kappa, Listed, Profile
+from mezzotint.decode.samplers.remdm import Loop, Rescale
 from mezzotint.families import gidd, udlm
 from mezzotint.families.duo import Duo
 from mezzotint.families.gidd import GIDD

@@ -11,18 +11,18 @@ from strings import chi_square
 from training import trained
 
 from mezzotint.batch import Batch
-from mezzotint.decode.back import Back
-from mezzotint.decode.grid import LatentGrid
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.denoisers.vectors import VectorsConfig
+from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.time_grid import LatentGrid
+from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.diffusion_lm import diffusion_lm
 from mezzotint.families.sed import SED, sed
 from mezzotint.layouts import Full
-from mezzotint.objectives.chain import Chain
+from mezzotint.objectives.embedding_denoising import Noised, Vectors
+from mezzotint.objectives.gaussian_bound import Chain
 from mezzotint.objectives.times import Grid, whole
-from mezzotint.objectives.vectors import Noised, Vectors
-from mezzotint.processes.betas import Table, cosine
 from mezzotint.processes.gaussian import Distance, Gaussian, fresh, scaled
+from mezzotint.processes.gaussian_schedules import Table, cosine
 from mezzotint.rng import Rng
 
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from mezzotint.decode.generate import Decoding, Run
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.published import open_published
-from mezzotint.engine.published import model_of
+from mezzotint.decode.run import Decoding, Run
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import open_published
+from mezzotint.models.published import model_of
 
 
 def opened(golden, **known):

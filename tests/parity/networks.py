@@ -2,7 +2,7 @@
 
 import torch
 
-from mezzotint.denoisers.published import EVERYTHING
+from mezzotint.denoisers.published.open import EVERYTHING
 
 
 def close(golden, name, got, where=None):

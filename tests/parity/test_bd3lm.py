@@ -9,17 +9,17 @@ from given import Noised, Uniforms, batch_of, raced, ticked
 from safetensors.torch import load_file
 
 from mezzotint.batch import Batch
-from mezzotint.decode.aligned import Aligned, FirstHitting
 from mezzotint.decode.canvas import Canvas, Span, Step, infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.nucleus import nucleus
-from mezzotint.denoisers.blockwise import BlockReader
-from mezzotint.denoisers.dit import DiTConfig
+from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.denoisers.layers.block_reader import BlockReader
+from mezzotint.denoisers.networks.dit import DiTConfig
 from mezzotint.families.bd3lm import BD3LM, backwards, bd3lm, hitting
 from mezzotint.families.mdlm import subs
 from mezzotint.layouts import Attend, BlockCausal, NoisyThenClean
 from mezzotint.masks import noisy_then_clean
-from mezzotint.objectives.masked import Bound
+from mezzotint.objectives.masked_bound import Bound
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng

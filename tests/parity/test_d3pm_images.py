@@ -1,4 +1,4 @@
-"""D3PM's matrices, posteriors and bounds are those of the published image code.
+"""D3PM's transition_matrices, posteriors and bounds are those of the published image code.
 
 Symbols of a picture are columns of a text here.  Its time t is our step t + 1, its losses are bits per symbol.
 """
@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mezzotint.families.d3pm import Hybrid
-from mezzotint.processes import matrices, tables
-from mezzotint.processes.chained import Chained
-from mezzotint.processes.chains import Listed, Mixing, mask, survival
+from mezzotint.processes.markov import beta_schedules, transition_matrices
+from mezzotint.processes.markov.chain import Listed, Mixing, mask, survival
+from mezzotint.processes.markov.process import Chained
 
 pytestmark = pytest.mark.golden("d3pm_images")
 CHAINS = ("uniform", "band", "gaussian", "gaussian_band", "absorbing")
@@ -32,9 +32,9 @@ def table(golden, name):
     told = numbers(about(golden, f"betas.{name}"))
     kind, total = name.partition("_")[0], int(told["num_timesteps"])
     return {
-        "linear": lambda: tables.linear(total, told["start"], told["stop"]),
-        "cosine": lambda: tables.cosine(total),
-        "jsd": lambda: tables.standard(total),
+        "linear": lambda: beta_schedules.linear(total, told["start"], told["stop"]),
+        "cosine": lambda: beta_schedules.cosine(total),
+        "jsd": lambda: beta_schedules.standard(total),
     }[kind]()
 
 
@@ -46,8 +46,8 @@ def chain(golden, name):
     if name == "absorbing":
         return Mixing(survival(beta), mask(size, size // 2))
     if name.startswith("gaussian"):
-        return Listed(matrices.gaussian(size, beta, 255 / (size - 1), reach))
-    return Listed(matrices.bounded(size, beta, reach))
+        return Listed(transition_matrices.gaussian(size, beta, 255 / (size - 1), reach))
+    return Listed(transition_matrices.bounded(size, beta, reach))
 
 
 def kept_steps(golden, name):
@@ -72,7 +72,7 @@ def test_matrices(golden, name):
 def test_rows_of_a_large_gaussian_chain(golden):
     config = golden.config
     total = config["gaussian256_T"]
-    made = Listed(matrices.gaussian(256, tables.linear(total, 1e-4, 0.02), 1.0))
+    made = Listed(transition_matrices.gaussian(256, beta_schedules.linear(total, 1e-4, 0.02), 1.0))
     rows, times = config["gaussian256_rows"], config["gaussian256_times"]
     golden.check("gaussian256.Q_rows", torch.stack([made.matrix(t, t + 1)[rows] for t in times]))
     golden.check("gaussian256.Qbar_rows", torch.stack([made.matrix(0, t + 1)[rows] for t in times]))

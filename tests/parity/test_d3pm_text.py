@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mezzotint.families.d3pm import Hybrid
-from mezzotint.processes import matrices, tables
-from mezzotint.processes.chained import Chained
-from mezzotint.processes.chains import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov import beta_schedules, transition_matrices
+from mezzotint.processes.markov.chain import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov.process import Chained
 
 pytestmark = pytest.mark.golden("d3pm_text")
 LOW, HIGH = 1e-3, 0.2
@@ -39,22 +39,24 @@ def exponents(golden, target, count, p_0):
         return kept * eye + (1 - kept) * target
 
     grid = torch.logspace(-4, 5, 128, dtype=torch.float64)
-    return tables.by_information(after, p_0, shares(count), grid)
+    return beta_schedules.by_information(after, p_0, shares(count), grid)
 
 
 def neighbour_powers(golden, rates):
     """By mutual information, all but the last step: the first exponent, and all in units of it."""
     grid = torch.logspace(-3, 4, 128, dtype=torch.float64)
     p_0 = golden["initial_distribution_nn"]
-    found = tables.by_information(lambda amount: matrices.power(rates, amount), p_0, shares(steps(golden) - 1), grid)
+    found = beta_schedules.by_information(
+        lambda amount: transition_matrices.power(rates, amount), p_0, shares(steps(golden) - 1), grid
+    )
     powers = (found / found[0]).round().long()
     return float(found[0]), torch.cat([torch.zeros(1, dtype=torch.long), powers, powers[-1:]])
 
 
 def chain(golden, name):
     vocab, mask_id, total = golden.config["vocab_size"], golden.config["vocab_size"] - 1, steps(golden)
-    rising = tables.linear(total, LOW, HIGH, reached=False)
-    rates = matrices.neighbours(golden["embeddings"], golden.config["knn"])
+    rising = beta_schedules.linear(total, LOW, HIGH, reached=False)
+    rates = transition_matrices.neighbours(golden["embeddings"], golden.config["knn"])
     if name == "uniform_mi":
         found = exponents(golden, even(vocab), total, golden["initial_distribution_nn"])
         return Mixing(torch.cat([torch.ones(1, dtype=torch.float64), (-found).exp()]), even(vocab))
@@ -63,18 +65,18 @@ def chain(golden, name):
         alpha = torch.cat([torch.ones(1, dtype=torch.float64), (-found).exp(), torch.zeros(1, dtype=torch.float64)])
         return Mixing(alpha, mask(vocab, mask_id))
     if name == "nn":
-        least, powers = tables.rounded(rising)
-        return Powers(matrices.power(rates, least), powers)
+        least, powers = beta_schedules.rounded(rising)
+        return Powers(transition_matrices.power(rates, least), powers)
     if name == "nn_mi":
         least, powers = neighbour_powers(golden, rates)
-        return Ending(Powers(matrices.power(rates, least), powers), mask_id)
+        return Ending(Powers(transition_matrices.power(rates, least), powers), mask_id)
     return {
-        "uniform": lambda: Mixing(survival(tables.cosine(total)), even(vocab)),
+        "uniform": lambda: Mixing(survival(beta_schedules.cosine(total)), even(vocab)),
         "uniform_linear": lambda: Mixing(survival(rising), even(vocab)),
-        "mask": lambda: Mixing(survival(tables.standard(total)), mask(vocab, mask_id)),
-        "mask_cosine": lambda: Mixing(survival(tables.cosine(total)), mask(vocab, mask_id)),
-        "band": lambda: Listed(matrices.band(vocab, rising, golden.config["band_width"])),
-        "gaussian": lambda: Listed(matrices.gaussian(vocab, rising, vocab / (vocab - 1))),
+        "mask": lambda: Mixing(survival(beta_schedules.standard(total)), mask(vocab, mask_id)),
+        "mask_cosine": lambda: Mixing(survival(beta_schedules.cosine(total)), mask(vocab, mask_id)),
+        "band": lambda: Listed(transition_matrices.band(vocab, rising, golden.config["band_width"])),
+        "gaussian": lambda: Listed(transition_matrices.gaussian(vocab, rising, vocab / (vocab - 1))),
     }[name]()
 
 
@@ -84,23 +86,23 @@ def kept_steps(golden, name):
 
 def test_tables(golden):
     total = steps(golden)
-    golden.check("betas.standard", tables.standard(total))
-    golden.check("betas.linear", tables.linear(total, LOW, HIGH, reached=False))
-    golden.check("betas.cosine", tables.cosine(total))
-    golden.check("betas.cosine_1000", tables.cosine(len(golden["betas.cosine_1000"])))
+    golden.check("betas.standard", beta_schedules.standard(total))
+    golden.check("betas.linear", beta_schedules.linear(total, LOW, HIGH, reached=False))
+    golden.check("betas.cosine", beta_schedules.cosine(total))
+    golden.check("betas.cosine_1000", beta_schedules.cosine(len(golden["betas.cosine_1000"])))
 
 
 def test_neighbours_of_embeddings(golden):
-    rates = matrices.neighbours(golden["embeddings"], golden.config["knn"])
+    rates = transition_matrices.neighbours(golden["embeddings"], golden.config["knn"])
     golden.check("nn.rate_matrix", rates.mT)
-    least, powers = tables.rounded(tables.linear(steps(golden), LOW, HIGH, reached=False))
+    least, powers = beta_schedules.rounded(beta_schedules.linear(steps(golden), LOW, HIGH, reached=False))
     golden.check("nn.powers", powers)
     golden.check("nn.min_exponent", torch.tensor(least))
-    golden.check("nn.base_matrix", matrices.power(rates, least).mT)
+    golden.check("nn.base_matrix", transition_matrices.power(rates, least).mT)
 
 
 def test_powers_by_mutual_information(golden):
-    rates = matrices.neighbours(golden["embeddings"], golden.config["knn"])
+    rates = transition_matrices.neighbours(golden["embeddings"], golden.config["knn"])
     least, powers = neighbour_powers(golden, rates)
     golden.check("nn_mi.powers", powers)
     golden.check("nn_mi.min_exponent", torch.tensor(least))

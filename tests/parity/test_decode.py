@@ -13,9 +13,9 @@ from given import Uniforms
 from mezzotint.decode.canvas import Canvas, Span, Step
 from mezzotint.decode.plan import Over, caught_up
 from mezzotint.decode.propose import likeliest, probable
-from mezzotint.decode.renoise import Renoise
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.samplers.renoise import Renoise
 from mezzotint.decode.select import Above, EntropyBound, OnTime, due
 from mezzotint.decode.shapers import Temperature, TopK, TopP
 from mezzotint.processes.absorbing import Absorbing

@@ -11,8 +11,8 @@ from tiny_files import write_folder, write_gguf
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from mezzotint.checkpoints import open_checkpoint
-from mezzotint.denoisers.decoder import Decoder, DecoderConfig
 from mezzotint.denoisers.load import load_decoder
+from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
 from mezzotint.errors import CapacityError, CheckpointError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "smollm2" / "logits.json").read_text())

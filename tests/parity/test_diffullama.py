@@ -5,9 +5,9 @@ import torch
 from given import Uniforms
 from networks import close
 
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.patterns import Annealed, dense
-from mezzotint.denoisers.published import open_published
+from mezzotint.denoisers.published.attention_patterns import Annealed, dense
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import open_published
 
 
 @pytest.mark.golden("diffugpt")

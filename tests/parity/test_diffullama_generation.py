@@ -8,7 +8,7 @@ import torch
 from given import Uniforms
 from networks import close
 
-from mezzotint.decode.cache import nothing
+from mezzotint.decode.caches.policies import nothing
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
@@ -16,9 +16,9 @@ from mezzotint.decode.propose import likeliest, probable
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import ancestral
 from mezzotint.decode.shapers import Temperature, TopP
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.published import open_published
-from mezzotint.engine.published import model_of
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import open_published
+from mezzotint.models.published import model_of
 from mezzotint.schedules import Linear
 
 

@@ -12,7 +12,7 @@ import torch
 from given import raced
 
 from mezzotint.decode.canvas import Span, Step, infill
-from mezzotint.decode.routes import Gibbs, Routes, contested, flat, improbable, leave_one_out
+from mezzotint.decode.samplers.gibbs_corrector import Gibbs, Routes, contested, flat, improbable, leave_one_out
 from mezzotint.schedules import Linear
 
 DOUBTS = {"random": None, "lowest_maxprob": flat, "lowest_current_prob": improbable, "lowest_log_margin": contested}
@@ -107,7 +107,7 @@ def sweep(golden, case, steps):
 
 @pytest.mark.golden("diffusers_discrete_ddim")
 def test_every_recorded_step_is_reproduced(golden, monkeypatch):
-    monkeypatch.setattr("mezzotint.decode.routes.draw", raced)
+    monkeypatch.setattr("mezzotint.decode.samplers.gibbs_corrector.draw", raced)
     found = {}
     for case, steps in cases(golden).items():
         found |= (sweep if case.startswith("corrector") else reverse)(golden, case, steps)

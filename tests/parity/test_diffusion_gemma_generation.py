@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from mezzotint.decode.canvases import CanvasModel, CanvasReader, Renoising, lay_out
-from mezzotint.decode.halt import Until, written
 from mezzotint.decode.loop import decode
+from mezzotint.decode.methods.diffusion_gemma import CanvasModel, CanvasReader, Renoising, lay_out
 from mezzotint.decode.propose import first_largest, probable
-from mezzotint.decode.renoise import Canvases, Renoise
+from mezzotint.decode.samplers.renoise import Canvases, Renoise
 from mezzotint.decode.select import EntropyBound
-from mezzotint.denoisers.published import open_published
-from mezzotint.denoisers.weights import Form
+from mezzotint.decode.stopping import Until, written
+from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.open import open_published
 
 
 class Replay:

@@ -10,12 +10,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mezzotint.decode.back import Back
+from mezzotint.decode.samplers.ddpm import Back
 from mezzotint.families.diffusion_lm import Losses, diffusion_lm, first
 from mezzotint.layouts import Full
-from mezzotint.objectives.vectors import Noised, weighed
-from mezzotint.processes.betas import TABLES, Respaced, Table, kept
+from mezzotint.objectives.embedding_denoising import Noised, weighed
 from mezzotint.processes.gaussian import Gaussian, Tied, coefficients
+from mezzotint.processes.gaussian_schedules import TABLES, Respaced, Table, kept
 
 pytestmark = pytest.mark.golden("diffusion_lm")
 

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mezzotint.objectives.hybrid import Hybrid, before, nats
+from mezzotint.objectives.diffusion_bert import Hybrid, before, nats
 from mezzotint.processes.spindle import Frequency, Spindle
 
 pytestmark = pytest.mark.golden("diffusionbert")

@@ -11,9 +11,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.decode.jumps import Euler
+from mezzotint.decode.samplers.flow_euler import Euler
 from mezzotint.families.flow_matching import cross_entropy, flow_matching, generalised_kl
-from mezzotint.processes.path import MixturePath, Power
+from mezzotint.processes.mixture_path import MixturePath, Power
 
 
 class Recorded:

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from mezzotint.denoisers.dit import Classifier, DiT, DiTConfig, plain
-from mezzotint.denoisers.transformer import sinusoids
+from mezzotint.denoisers.networks.dit import Classifier, DiT, DiTConfig, plain
+from mezzotint.denoisers.networks.small_transformer import sinusoids
 from mezzotint.families.mdlm import subs
-from mezzotint.processes.scores import Scaled, present
+from mezzotint.processes.score_parameterisation import Scaled, present
 from mezzotint.schedules import Exponential
 
 

@@ -11,7 +11,7 @@ import torch
 from generations import Leaning, cases_of, greedy, opened, trace, unpadded
 from given import Uniforms
 
-from mezzotint.decode.cache import Dual, Prefix, nothing
+from mezzotint.decode.caches.policies import Dual, Prefix, nothing
 from mezzotint.decode.plan import Blocks, Down, Shrinking, caught_up
 from mezzotint.decode.propose import ahead, certain, entropy, first_largest, likeliest, margin, probable
 from mezzotint.decode.rule import Seeded, Unmask, ancestral

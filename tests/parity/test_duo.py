@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mezzotint.decode.psi import Kappa, Profile
-from mezzotint.denoisers.dit import DiTConfig, plain
+from mezzotint.decode.samplers.psi_samplers import Kappa, Profile
+from mezzotint.denoisers.networks.dit import DiTConfig, plain
 from mezzotint.families import duo
 from mezzotint.families.base import log_p
-from mezzotint.objectives.duality import Consistency, Curriculum, at_levels
-from mezzotint.processes.duality import Gaussian
+from mezzotint.objectives.duo import Consistency, Curriculum, at_levels
+from mezzotint.processes.gaussian_argmax import Gaussian
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear, total_noise
 

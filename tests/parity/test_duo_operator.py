@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mezzotint.processes.duality import Gaussian, climb, on_top, series, survival
+from mezzotint.processes.gaussian_argmax import Gaussian, climb, on_top, series, survival
 
 
 def derive(golden):

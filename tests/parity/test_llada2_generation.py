@@ -12,16 +12,16 @@ import pytest
 import torch
 from generations import cases_of, opened
 
-from mezzotint.decode.cache import Growing, Settled
-from mezzotint.decode.generate import Decoding, Run
+from mezzotint.decode.caches.policies import Growing, Settled
+from mezzotint.decode.methods.llada21_editing import Refining
 from mezzotint.decode.plan import Blocks, Over, multiples
 from mezzotint.decode.propose import likeliest
-from mezzotint.decode.refine import Refining
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Decoding, Run
 from mezzotint.decode.select import Above, OnTime
 from mezzotint.decode.shapers import TopK
-from mezzotint.denoisers.decoder import EVERYTHING
+from mezzotint.denoisers.networks.llama import EVERYTHING
 
 
 class Added(torch.nn.Module):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from networks import close, streams
 
-from mezzotint.denoisers.facts import Overrides
-from mezzotint.denoisers.patterns import dense
-from mezzotint.denoisers.published import EVERYTHING, open_published
+from mezzotint.denoisers.published.attention_patterns import dense
+from mezzotint.denoisers.published.identify import Overrides
+from mezzotint.denoisers.published.open import EVERYTHING, open_published
 
 
 def opened(golden):

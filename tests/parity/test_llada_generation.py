@@ -9,9 +9,9 @@ import torch
 from generations import among, cases_of, greedy, opened, trace, unpadded
 
 from mezzotint.config import from_dict
-from mezzotint.decode.cache import Dual, Prefix, nothing
+from mezzotint.decode.caches.policies import Dual, Prefix, nothing
+from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.presets import Preset, decoding
 from mezzotint.decode.propose import Reluctant, likeliest
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import Above, Factor, surest

@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import close, streams
 
-from mezzotint.denoisers.published import open_published
+from mezzotint.denoisers.published.open import open_published
 
 
 @pytest.mark.golden("llada_moe")

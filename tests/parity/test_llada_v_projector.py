@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mezzotint.denoisers.projector import merge, open_projector
+from mezzotint.denoisers.vision.llada_v_projector import merge, open_projector
 from mezzotint.errors import RequestError
 
 

@@ -9,7 +9,7 @@ from given import Fixed, Noised, Uniforms, batch_of, ticked
 from mezzotint.batch import Batch
 from mezzotint.decode.propose import Draw
 from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, step, subs
-from mezzotint.objectives.finite import Finite
+from mezzotint.objectives.discrete_time_bound import Finite
 from mezzotint.objectives.times import Importance, strata, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng

@@ -11,7 +11,7 @@ import pytest
 import torch
 from generations import Leaning, opened
 
-from mezzotint.decode.cache import nothing
+from mezzotint.decode.caches.policies import nothing
 from mezzotint.decode.canvas import Span, Step, infill
 from mezzotint.decode.plan import Blocks, Leaving, cosine, even
 from mezzotint.decode.propose import likeliest, probable

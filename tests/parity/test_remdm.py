@@ -10,8 +10,8 @@ from mezzotint.decode.canvas import Canvas, Span, Step, write
 from mezzotint.decode.loop import decode
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.remasking import Cap, Confident, Corrected, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.decode.revise import Remask
+from mezzotint.decode.samplers.remdm import Cap, Confident, Corrected, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.decode.select import reveal
 from mezzotint.families.mdlm import subs
 from mezzotint.families.remdm import ReMDM, probabilities, remasking

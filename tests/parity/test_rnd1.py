@@ -4,7 +4,7 @@ import pytest
 import torch
 from networks import close
 
-from mezzotint.denoisers.published import EVERYTHING, open_published
+from mezzotint.denoisers.published.open import EVERYTHING, open_published
 
 
 @pytest.mark.golden("rnd1")

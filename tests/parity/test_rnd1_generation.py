@@ -11,10 +11,10 @@ import pytest
 import torch
 from generations import cases_of, opened
 
-from mezzotint.decode.cache import nothing
+from mezzotint.decode.caches.policies import nothing
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.joint import JointBound
 from mezzotint.decode.loop import decode
+from mezzotint.decode.methods.entropy_bound import JointBound
 from mezzotint.decode.plan import Blocks, floored
 from mezzotint.decode.propose import entropy, first_largest, likeliest
 from mezzotint.decode.reader import Reader

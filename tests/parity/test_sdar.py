@@ -4,8 +4,8 @@ import pytest
 import torch
 from networks import close, streams
 
-from mezzotint.denoisers.patterns import dense
-from mezzotint.denoisers.published import open_published
+from mezzotint.denoisers.published.attention_patterns import dense
+from mezzotint.denoisers.published.open import open_published
 
 
 @pytest.mark.golden("sdar_moe")

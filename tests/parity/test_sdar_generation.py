@@ -12,11 +12,11 @@ import pytest
 import torch
 from generations import Leaning, cases_of, greedy, opened
 
-from mezzotint.decode.cache import Growing, Settled
-from mezzotint.decode.generate import Run, generate
+from mezzotint.decode.caches.policies import Growing, Settled
 from mezzotint.decode.plan import Blocks, Over, multiples
 from mezzotint.decode.propose import likeliest, probable
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Run, generate
 from mezzotint.decode.select import Above, OnTime, leftmost, surest
 from mezzotint.decode.shapers import Temperature, TopK, TopP
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.decode.backwards import analytic, euler
+from mezzotint.decode.samplers.score_reverse import analytic, euler
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.relaxing import masking, spreading
-from mezzotint.processes.scores import present
+from mezzotint.processes.score_noise import masking, spreading
+from mezzotint.processes.score_parameterisation import present
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Geometric, Linear, noise_rate, total_noise
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.decode.guide import FreeGuided, JudgeGuided, every, expanded
+from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, every, expanded
 from mezzotint.denoisers.wrappers import ClassifierFree
 from mezzotint.families import mdlm, udlm
 from mezzotint.layouts import Full

@@ -8,11 +8,11 @@ import pytest
 import torch
 from generations import cases_of, greedy, opened
 
-from mezzotint.decode.cache import Sorted
-from mezzotint.decode.generate import Run
+from mezzotint.decode.caches.policies import Sorted
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
+from mezzotint.decode.run import Run
 from mezzotint.decode.select import Above, Top
 from mezzotint.decode.shapers import Temperature
 

@@ -10,11 +10,11 @@ from mezzotint.cli.main import run as command
 from mezzotint.data.corpus import find
 from mezzotint.data.subwords import Subwords
 from mezzotint.errors import ConfigError, VocabularyError
-from mezzotint.evaluate.scratch import Scratch
 from mezzotint.families import DiffusionBERT
+from mezzotint.models.trained import Scratch
 from mezzotint.processes.gaussian import scaled
 from mezzotint.recipes import load
-from mezzotint.recipes.small import informed
+from mezzotint.recipes.from_scratch import informed
 from mezzotint.train.loop import run
 
 TINY = [

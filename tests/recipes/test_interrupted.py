@@ -15,7 +15,7 @@ from programs import started
 
 from mezzotint.cli.main import run as command
 from mezzotint.errors import CheckpointError, TrainingError
-from mezzotint.evaluate.scratch import Scratch
+from mezzotint.models.trained import Scratch
 from mezzotint.recipes import load
 from mezzotint.train import checkpoint
 from mezzotint.train.loop import run

@@ -12,11 +12,11 @@ from mezzotint.batch import Batch
 from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
 from mezzotint.evaluate.generative import counted, entropy, judged
 from mezzotint.evaluate.infilling import rewritten
-from mezzotint.evaluate.scratch import Scratch, measure, objective_of
-from mezzotint.recipes.league import FAMILIES, League, play
-from mezzotint.recipes.published import PUBLISHED, ratios
-from mezzotint.recipes.published import table as published
-from mezzotint.recipes.standings import averaged, draw, markdown
+from mezzotint.league.play import FAMILIES, League, play
+from mezzotint.league.published_ratios import PUBLISHED, ratios
+from mezzotint.league.published_ratios import table as published
+from mezzotint.league.standings import averaged, draw, markdown
+from mezzotint.models.trained import Scratch, measure, objective_of
 
 TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=8", "train.ema=null")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
-from mezzotint.denoisers.transformer import TransformerConfig
-from mezzotint.denoisers.vectors import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.denoisers.wrappers import SelfConditioned
 from mezzotint.errors import ConfigError
 from mezzotint.families.diffusion_lm import DiffusionLM, diffusion_lm

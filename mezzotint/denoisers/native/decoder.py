@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
+from mezzotint.checkpoints.llama_variants import refuse_variants
 from mezzotint.denoisers.native.binding import BLOCK, Floats, widest_head
 from mezzotint.denoisers.native.runtime import Linear, Pool
 from mezzotint.denoisers.native.stack import Layer, Shape, Stack
-from mezzotint.denoisers.variants import refuse_variants
 from mezzotint.errors import CheckpointError
 
 
@@ -19,7 +19,7 @@ class NativeUnsupported(CheckpointError):
 
 
 class NativeDecoder:
-    """The causal network of a checkpoint with its key/value store; see `denoisers/causal.py` for the calls.
+    """The causal network of a checkpoint with its key/value store; see `denoisers/causal_network.py` for the calls.
 
     The output head is the embedding where the checkpoint ties them.
     """

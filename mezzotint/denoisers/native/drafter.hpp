@@ -1,4 +1,4 @@
-// A drafter (denoisers/drafter.py) in as few calls as a pass of it needs: reading, and growing a tree of drafts.
+// A drafter (denoisers/networks/drafter.py) in as few calls as a pass of it needs: reading, and growing a tree of drafts.
 #pragma once
 #include "products.hpp"
 

@@ -1,4 +1,4 @@
-"""The drafter of `denoisers/drafter.py` on the native kernels: the same rows and states, eight-bit weights."""
+"""The drafter of `denoisers/networks/drafter.py` on the native kernels: the same rows and states, eight-bit weights."""
 
 import ctypes
 from collections.abc import Mapping, Sequence
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.causal import Floats
-from mezzotint.denoisers.drafting import OTHERS, DrafterShape, Growth
+from mezzotint.denoisers.causal_network import Floats
+from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, Growth
 from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer, within
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
 from mezzotint.denoisers.native.runtime import Linear
@@ -17,7 +17,7 @@ from mezzotint.errors import CapacityError
 
 
 class NativeDrafter:
-    """Drafts on top of a `NativeDecoder`; see `denoisers/drafting.py` for the calls.
+    """Drafts on top of a `NativeDecoder`; see `denoisers/draft_network.py` for the calls.
 
     Args:
         shape: sizes.

@@ -1,0 +1,1 @@
+"""Painting a canvas in a terminal."""

@@ -1,0 +1,1 @@
+"""Steering what is written: by classifiers, gradients and agreement."""

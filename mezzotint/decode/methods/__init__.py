@@ -1,0 +1,1 @@
+"""Published ways of decoding, one module per method, and their registry."""

@@ -1,0 +1,1 @@
+"""The drafter of the default model: its file, and the torch backend."""

@@ -1,0 +1,1 @@
+"""Reading and writing published checkpoints: identify, check, fill, export."""

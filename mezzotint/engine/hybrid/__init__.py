@@ -1,0 +1,1 @@
+"""Writing with a causal network and its drafter: session, modes, draft trees."""

@@ -1,0 +1,118 @@
+"""Writing by block diffusion: the drafter denoises a block in any order, the causal network reads it and may object.
+
+The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column
+and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open
+after the last step, or by which the draft has become too doubtful, are left to the next block.  One pass of the causal
+network then settles the rest.  With `correct`, columns from the first one on that the network finds unlikely are
+reopened, which bounds the loss of quality.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mezzotint.decode.canvas import Canvas, Span, Step
+from mezzotint.decode.rule import Rule
+from mezzotint.denoisers.causal_network import Floats
+from mezzotint.engine.hybrid.draft_tree import Tree
+from mezzotint.engine.hybrid.modes import Move
+from mezzotint.engine.hybrid.session import Session
+from mezzotint.engine.request import Request
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """Block diffusion; the text is the drafter's, checked by the network."""
+
+    rule: Rule
+    block: int
+    """Columns of the canvas, the anchor included."""
+    steps: int
+    """Most denoising steps of a block."""
+    correct: bool = True
+    """Reopen columns that the network finds unlikely."""
+    accept: float = 0.1
+    """Least probability of a column, as a share of the network's first choice, that needs no correction."""
+    gate: float = 0.0
+    """Least chance, by the drafter, that a column and all before it are right, worth a row of the pass."""
+
+    def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+        choose = request.sampling.choose
+        anchor = choose(logits, 0)
+        yield Move((), (), (anchor,), passes=0)
+        written = 1
+        while True:
+            room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
+            tokens, scores = [], []
+            for tokens, scores in self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written):
+                yield Move(tuple(tokens), tuple(scores), (), passes=0)
+            width = self._worthwhile(tokens, scores)
+            tokens, scores = tokens[:width], scores[:width]
+            chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
+            seen = session.verify(chain)
+            kept = self._kept(seen, tokens) if self.correct else len(tokens)
+            session.settle(chain, range(kept + 1))
+            anchor = choose(seen[kept], written + kept)
+            yield Move((), (), (*tokens[:kept], anchor))
+            written += kept + 1
+
+    def denoise(
+        self, session: Session, request: Request, anchor: int, width: int, written: int
+    ) -> Iterator[tuple[list[int], list[float]]]:
+        """Tokens, -1 where still open, and confidences of the `width` columns after the anchor, step by step."""
+        drafter = session.drafter
+        assert drafter is not None
+        state, rows = session.draft(anchor, max(width - 1, 0))
+        if not width:
+            return
+        canvas = Canvas(
+            tokens=torch.full((1, width), len(drafter.ids)),
+            open=torch.ones(1, width, dtype=torch.bool),
+            fixed=torch.zeros(1, width, dtype=torch.bool),
+            score=torch.zeros(1, width),
+            born=torch.full((1, width), -1),
+            step=torch.tensor([written]),
+            seed=torch.tensor([request.sampling.seed]),
+        )
+        decided, sure = [-1] * width, canvas.score
+        for k in range(min(width, self.steps)):
+            if k:
+                rows = session.redraft(decided[:-1])
+            # in later steps any column may be decided, however doubtful those before it were
+            raw = drafter.chain(state, rows, decided[:-1], self.gate if self.steps == 1 else 0.0)
+            time = torch.tensor([[1 - k / width]])
+            step = Step(Span(torch.tensor([0]), len(raw)), torch.tensor([1]), k, time, time - 1 / width)
+            logits, before = torch.from_numpy(raw)[None], canvas.open
+            canvas = self.rule(logits, canvas, step, canvas.rng)
+            decided = _ids(canvas, drafter.ids)
+            # the canvas keeps what the rule ranks by, which need not be a probability
+            tokens = canvas.tokens[:, : len(raw)].clamp_max(raw.shape[-1] - 1)
+            chosen = logits.softmax(-1).gather(-1, tokens[..., None])[..., 0]
+            chosen = torch.nn.functional.pad(chosen, (0, width - len(raw)))
+            sure = torch.where(before & ~canvas.open, chosen, sure)
+            yield decided, sure[0].tolist()
+            if -1 not in decided:
+                return
+
+    def _worthwhile(self, tokens: Sequence[int], scores: Sequence[float]) -> int:
+        """Columns before the first that is open or too doubtful."""
+        chance = 1.0
+        for width, (token, score) in enumerate(zip(tokens, scores, strict=True)):
+            chance *= score
+            if token < 0 or chance < self.gate:
+                return width
+        return len(tokens)
+
+    def _kept(self, seen: Floats, tokens: Sequence[int]) -> int:
+        """Columns before the first that the network finds unlikely."""
+        chosen = seen[np.arange(len(tokens)), tokens]
+        unlikely = np.flatnonzero(np.exp(chosen - seen[: len(tokens)].max(-1)) < self.accept)
+        return int(unlikely[0]) if len(unlikely) else len(tokens)
+
+
+def _ids(canvas: Canvas, ids: np.ndarray) -> list[int]:
+    """Decided tokens of the canvas as vocabulary ids, -1 where a column is open."""
+    open_, tokens = canvas.open[0].tolist(), canvas.tokens[0].tolist()
+    return [-1 if o else int(ids[t]) for o, t in zip(open_, tokens, strict=True)]

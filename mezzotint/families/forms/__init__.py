@@ -1,0 +1,1 @@
+"""What the cards share: forms of training objects by the kind of state."""

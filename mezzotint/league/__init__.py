@@ -1,0 +1,1 @@
+"""Every family on one corpus at equal budgets: playing, standings, ratios."""

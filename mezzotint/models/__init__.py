@@ -1,0 +1,1 @@
+"""What `mezzotint.load` opens: one kind of model per module, behind one interface."""

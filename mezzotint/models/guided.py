@@ -1,0 +1,120 @@
+"""Texts of a model that judges guide, whatever its noise: gradients on vectors, chances of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, both, every, expanded
+from mezzotint.decode.guidance.gradients import Steered, Wanted
+from mezzotint.decode.guidance.minimum_bayes_risk import most_agreed
+from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.embedding_canvas import Noting
+from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.denoisers.wrappers import ClassifierFree, Told
+from mezzotint.errors import ConfigError
+from mezzotint.models.classifier import Judge, guidable
+from mezzotint.models.trained import Scratch
+from mezzotint.processes.gaussian import Gaussian
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """How strongly judges are heard, and how those of tokens are asked."""
+
+    strength: float = 1.0
+    """Of every judge: the power of its probability, or the weight of its nats against the model's own mean."""
+    exact: bool = False
+    """Ask a judge about every token of every column in place of its slope; for families of tokens."""
+
+
+def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor]], how: Guidance) -> Rule:
+    """The family's step, guided towards labels that `Judge.wish` made.
+
+    Raises:
+        ConfigError: a family whose step cannot be guided.
+    """
+    family = model.family
+    if not wishes:
+        return family.rule
+    if family.moments is not None:
+        energies = [Wanted(judge.network, labels, how.strength) for judge, labels in wishes]
+        # steps that are normal are those of vectors
+        steered = Steered(family.moments, cast(Gaussian, family.process).round, energies)
+        # a canvas that notes the network's last answers goes on doing so
+        return Noting(steered) if canvas.notes else steered
+    guidable(model)
+    assert family.chances is not None
+    if canvas.tokens.shape[0] > 1:
+        raise ConfigError("judges of tokens guide one text a time")
+
+    def said(x_t: Tensor, t: Tensor) -> Tensor:
+        return torch.stack([judge.chances(labels, x_t, t) for judge, labels in wishes]).sum(0)
+
+    return Grid(JudgeGuided(family.chances, said, how.strength, every if how.exact else expanded))
+
+
+def scaled(model: Scratch, scale: float) -> None:
+    """Guidance without a classifier: how strongly given columns, and the last estimate, are followed.
+
+    Raises:
+        ConfigError: a network that was not trained without its conditions as well.
+    """
+    if model.shape.told is not None:
+        raise ConfigError("--scale says how strongly --told counts: give both")
+    if not isinstance(model.network, ClassifierFree):
+        kind = model.shape.family.kind
+        raise ConfigError(f"--scale is for networks trained with and without conditions, as sed's: {kind} has none")
+    model.network.scale = scale
+
+
+def samples(
+    model: Scratch,
+    columns: Sequence[int | None],
+    steps: int,
+    seeds: Sequence[int],
+    wishes: Sequence[tuple[Judge, str]],
+    how: Guidance,
+) -> list[Canvas]:
+    """A text per seed, from the same columns."""
+    found: list[Canvas] = []
+    for seed in seeds:
+        canvas = model.canvas([columns], seed)
+        asked = [(judge, judge.wish(value, 1, canvas.tokens.shape[1])) for judge, value in wishes]
+        *_, last = model.decode(canvas, steps, rule_of(model, canvas, asked, how))
+        found.append(last)
+    return found
+
+
+def told(
+    model: Scratch, columns: Sequence[int | None], steps: int, seeds: Sequence[int], value: str, scale: float
+) -> list[Canvas]:
+    """A text per seed from a network that hears what the text is to be: D-CFG (2412.10193, sec. 3).
+
+    Args:
+        value: what `--told` says, such as a number of words.
+        scale: gamma; 1 is the class alone, above 1 more of it.
+
+    Raises:
+        ConfigError: a network that was never told anything.
+    """
+    attribute, chances = model.shape.told, model.family.chances
+    if attribute is None or chances is None:
+        raise ConfigError("this run was never told what its texts are: train mdlm or udlm with --set told=length")
+    rule = Grid(FreeGuided(chances, scale))
+    found: list[Canvas] = []
+    for seed in seeds:
+        canvas = model.canvas([columns], seed)
+        labels = torch.tensor(attribute.wanted(value, canvas.tokens.shape[1]))
+        read = model.form.reader
+        *_, last = model.decode(canvas, steps, rule, both(read(Told(model.network, labels)), read(model.network)))
+        found.append(last)
+    return found
+
+
+def agreed(model: Scratch, canvases: Sequence[Canvas]) -> int:
+    """Which text agrees most with the others (Diffusion-LM, 2205.14217, sec. 5.3)."""
+    return most_agreed([model.form.written(canvas)[0].tolist() for canvas in canvases])

@@ -1,0 +1,258 @@
+"""A model trained from scratch on one text: a network, its family and its vocabulary, on disk and at work."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from mezzotint.batch import Batch
+from mezzotint.config import config, from_dict, override, to_dict, write_json
+from mezzotint.data.attributes import Length
+from mezzotint.data.corpus import Vocabulary, vocabulary_of
+from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.loop import Denoise, decode
+from mezzotint.decode.rule import Rule
+from mezzotint.denoisers.networks.bert import Bert, BertConfig
+from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
+from mezzotint.families import AnyFamily
+from mezzotint.families.base import Family
+from mezzotint.families.forms.tokens import Form, Tokens
+from mezzotint.objectives.base import Objective
+from mezzotint.rng import Rng
+
+HOLE = "_"
+"""Stands for a column to be written, in prompts and in texts that are not finished."""
+
+
+@config
+class Shape:
+    """What is needed to build a model again."""
+
+    network: TransformerConfig
+    """The trunk; the family puts around it what its texts need."""
+    family: AnyFamily
+    length: int
+    """Columns of the texts that it was trained on, the longest it writes."""
+    told: Length | None = None
+    """What the network may be told of a text."""
+    encoder: BertConfig | None = None
+    """Of a published encoder that training began with, instead of `network`."""
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The model."""
+
+    shape: Shape
+    vocabulary: Vocabulary
+    network: nn.Module
+    family: Family
+
+    @classmethod
+    def fresh(cls, shape: Shape, vocabulary: Vocabulary) -> "Scratch":
+        """A model that knows nothing yet; torch's seed decides its weights."""
+        family = shape.family.build(vocabulary.vocab, vocabulary.mask_id)
+        if shape.encoder is not None:
+            return cls(shape, vocabulary, Bert(shape.encoder), family)
+        return cls(shape, vocabulary, form_of(family).network(shape.network, vocabulary.vocab), family)
+
+    @property
+    def form(self) -> Form:
+        """How its texts lie on a canvas."""
+        return form_of(self.family)
+
+    @classmethod
+    def load(cls, folder: Path, edits: Sequence[str] = ()) -> "Scratch":
+        """What `save` wrote; `edits` change settings of its family that only its sampler reads, such as "eta=0".
+
+        Raises:
+            CheckpointError: a file is missing, damaged, or of another shape.
+            ConfigError: edits that do not fit.
+        """
+        try:
+            record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            model = cls.fresh(from_dict(Shape, record["shape"]), vocabulary_of(record["vocabulary"]))
+            model.network.load_state_dict(load_file(folder / "model.safetensors"))
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
+            # torch and pydantic say in a list what is wrong: its first entry is enough
+            said = [line.strip() for line in str(error).splitlines()[:2]]
+            problem = f"a file lacks {error}" if isinstance(error, KeyError) else " ".join(said)
+            raise CheckpointError(
+                f"cannot read the model in {folder}, train or export it again: {problem or type(error).__name__}"
+            ) from None
+        model.network.eval()
+        return model.edited(edits) if edits else model
+
+    def edited(self, edits: Sequence[str]) -> "Scratch":
+        """The same weights under other settings of the family, such as "eta=0", which may not change what it learns.
+
+        Raises:
+            ConfigError: edits that do not fit, or that ask for another network.
+        """
+        shape = override(self.shape, [f"family.{edit}" for edit in edits])
+        model = self.fresh(shape, self.vocabulary)
+        try:
+            model.network.load_state_dict(self.network.state_dict())
+        except RuntimeError:
+            raise ConfigError(
+                f"{', '.join(edits)} would need other weights: only samplers' settings can change"
+            ) from None
+        model.network.eval()
+        return model
+
+    def save(self, folder: Path, weights: nn.Module | None = None) -> None:
+        """Write weights, those of `weights` where they are kept apart, and all that is needed to load them.
+
+        Raises:
+            CheckpointError: the disk refuses; a model that was there before is unharmed.
+        """
+        record = {"kind": "scratch", "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
+        store(folder, weights or self.network, record)
+
+    @torch.no_grad()
+    def decode(
+        self, canvas: Canvas, steps: int, rule: Rule | None = None, denoise: Denoise | None = None
+    ) -> Iterator[Canvas]:
+        """The canvas after each step of a rule, the family's own if not given; blocks share `steps` out.
+
+        `denoise` is what the rule reads, the network's own answers if not given.
+        """
+        # a generator: a function that returned one would leave the gradients on while it is walked through
+        how = rule or self.family.rule
+        yield from decode(canvas, denoise or self.form.reader(self.network), how, self.form.plan(canvas, steps))
+
+    def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:
+        """A canvas of nothing but noise."""
+        return self.canvas([[None] * (length or self.shape.length)] * rows, seed)
+
+    def canvas(self, rows: Sequence[Sequence[int | None]], seed: int = 0) -> Canvas:
+        """Tokens given, and None where one is to be written."""
+        return self.form.canvas(rows, [seed + row for row in range(len(rows))])
+
+    def texts(self, canvas: Canvas) -> list[str]:
+        """What stands on a canvas; undecided columns show as an underscore."""
+        blank = self.form.blank
+        rows = self.form.written(canvas).tolist()
+        return [self.vocabulary.decode([token for token in row if token != blank]) for row in rows]
+
+    def prompt(self, text: str, new: int | None) -> list[int | None]:
+        """Columns of a prompt with holes, followed by `new` open ones, or as many as fit where there is no hole.
+
+        Raises:
+            RequestError: a prompt that is too long, or asks for nothing.
+            VocabularyError: a character that the model has never seen.
+        """
+        columns: list[int | None] = []
+        for number, piece in enumerate(text.split(HOLE)):
+            columns += ([None] if number else []) + self.vocabulary.encode(piece).tolist()
+        free = self.shape.length - len(columns)
+        if new is None:
+            new = 0 if None in columns else free
+        if free < 0:
+            raise RequestError(
+                f"the prompt has {len(columns)} tokens and this model reads at most {self.shape.length}: shorten it"
+            )
+        if new > free:
+            raise RequestError(
+                f"the prompt has {len(columns)} tokens and {new} more are asked for: this model writes at most "
+                f"{self.shape.length} altogether"
+            )
+        columns += [None] * new
+        size = self.family.block or 1
+        columns += [None] * (-len(columns) % size)
+        if None not in columns and not free:
+            raise RequestError(
+                f"the prompt fills all {self.shape.length} columns of this model: shorten it, or leave a hole ({HOLE})"
+            )
+        if None not in columns:
+            raise RequestError(f"there is nothing to write: leave a hole ({HOLE}) in the text or ask for more tokens")
+        return columns
+
+
+def store(folder: Path, weights: nn.Module, record: dict[str, Any]) -> None:
+    """Write weights, and beside them in config.json what is needed to load them.
+
+    Raises:
+        CheckpointError: the disk refuses; a model that was there before is unharmed.
+    """
+    fresh = folder / ".model.safetensors"
+    try:
+        save_file({name: value.contiguous() for name, value in weights.state_dict().items()}, fresh)
+        write_json(folder / "config.json", record)
+        fresh.replace(folder / "model.safetensors")
+    except (OSError, SafetensorError) as error:
+        fresh.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
+
+
+def exported(run: Path) -> Path:
+    """Where the model of a run lies; the folder itself where it is no run."""
+    return run / "export" if (run / "export" / "config.json").is_file() else run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Nats per token with their standard error over windows."""
+
+    nats: float
+    error: float
+    tokens: int
+
+    def bits(self, tokens_per_character: float) -> tuple[float, float]:
+        """Bits per character, and their standard error."""
+        scale = tokens_per_character / math.log(2)
+        return self.nats * scale, self.error * scale
+
+
+@torch.no_grad()
+def measure(
+    network: nn.Module, objective: Objective, batches: Sequence[Batch], draws: int = 1, seed: int = 0
+) -> Measured:
+    """A bound, or an exact likelihood, over windows; each window's noise is drawn `draws` times, always the same."""
+    network.eval()
+    device = next(network.parameters()).device
+    means: list[Tensor] = []
+    for number, batch in enumerate(batches):
+        batch = Batch(batch.tokens.to(device), batch.target.to(device))
+        found = []
+        for k in range(draws):
+            loss = objective(network, batch, Rng(seed, number * draws + k))
+            assert loss.per_token is not None
+            found.append(loss.per_token.double().sum(-1) / batch.target.sum(-1))
+        means.append(torch.stack(found).mean(0).cpu())
+    windows = torch.cat(means)
+    error = float(windows.std() / len(windows) ** 0.5) if len(windows) > 1 else math.nan
+    return Measured(float(windows.mean()), error, sum(int(batch.target.sum()) for batch in batches))
+
+
+def objective_of(family: Family) -> Objective:
+    """What measures a family: its bound, or else its loss, which then is one."""
+    return family.bound or family.objective
+
+
+def form_of(family: Family) -> Form:
+    """How a family's texts lie on a canvas."""
+    return family.form or Tokens(family.process.prior, block=family.block)
+
+
+def facts(model: Scratch) -> dict[str, Any]:
+    """What a model is, in plain values: its family with its settings, its size, what it reads."""
+    family = to_dict(model.shape.family)
+    return {
+        "family": family.pop("kind"),
+        # occurrences of every id are no setting that anybody reads
+        "settings": {name: value for name, value in family.items() if name != "counts"},
+        "parameters": sum(p.numel() for p in model.network.parameters()),
+        "vocabulary": model.vocabulary.vocab,
+        "mask_id": model.vocabulary.mask_id,
+        "most_columns": model.shape.length,
+        "block": model.family.block,
+    }

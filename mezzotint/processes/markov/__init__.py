@@ -1,0 +1,1 @@
+"""D3PM: discrete Markov chains and their transition matrices."""
