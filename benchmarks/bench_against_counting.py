@@ -18,7 +18,7 @@ from mezzotint.data.corpus import find
 from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 from mezzotint.evaluate.generative import counted
 from mezzotint.league.play import FAMILIES, held_windows
-from mezzotint.models.trained import Scratch, measure, objective_of
+from mezzotint.models.trained import TrainedModel, measure, objective_of
 from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
 
@@ -42,7 +42,7 @@ def main() -> None:
     run(recipe.build(), recipe.train, folder, title=given.family, resume=bool(saved(folder / "checkpoints")))
     seconds = {"wall": time.perf_counter() - begun, "cpu": time.process_time() - busy}
     corpus = find(given.corpus, recipe.length)
-    model = Scratch.load(folder / "export")
+    model = TrainedModel.load(folder / "export")
     found = measure(model.network, objective_of(model.family), held_windows(corpus, recipe.length, given.windows), 4)
     bits, error = found.bits(corpus.test.ratio)
     counts = counted(corpus.train.ids, corpus.test.ids, corpus.vocabulary.vocab)

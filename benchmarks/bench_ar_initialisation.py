@@ -31,9 +31,9 @@ from mezzotint.checkpoints import open_checkpoint
 from mezzotint.config import from_dict, load_run, write_json
 from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.published.add_mask import Trainee, mask_of, with_mask
-from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full
-from mezzotint.denoisers.published.open import Aligned, Published, open_published
+from mezzotint.denoisers.published.add_mask import TrainableDecoder, mask_of, with_mask
+from mezzotint.denoisers.published.attention_patterns import BlockCausalPattern, CausalPattern, FullPattern
+from mezzotint.denoisers.published.open import AlignedNetwork, PublishedModel, open_published
 from mezzotint.evaluate.bench.machine import commit, machine, versions
 from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.models.published import named, write
@@ -42,10 +42,10 @@ from mezzotint.rng import Rng
 
 IMAGE = Path(__file__).parents[1] / "docs" / "images" / "ar-initialisation.svg"
 READINGS = {
-    "causally": (Causal(), 1, 1),
-    "full": (Full(), 1, None),
-    "blocks": (BlockCausal(4), 0, 4),
-    "ordered": (Causal(), 0, None),
+    "causally": (CausalPattern(), 1, 1),
+    "full": (FullPattern(), 1, None),
+    "blocks": (BlockCausalPattern(4), 0, 4),
+    "ordered": (CausalPattern(), 0, None),
 }
 """Of the un-adapted model: who sees whom, columns looked back, columns per block."""
 COLOURS = {
@@ -160,10 +160,10 @@ def measure(
         checkpoint = open_checkpoint(recipe.model)
         mask_id = mask_of(checkpoint, recipe.mask)
         pattern, lookback, block = READINGS[name.rpartition(" ")[2]]
-        network = Aligned(with_mask(checkpoint, mask_id).requires_grad_(False), pattern, lookback).eval()
+        network = AlignedNetwork(with_mask(checkpoint, mask_id).requires_grad_(False), pattern, lookback).eval()
     else:
         opened = open_published(run / "export")
-        assert isinstance(opened.network, Aligned)
+        assert isinstance(opened.network, AlignedNetwork)
         assert opened.mask_id is not None
         network, mask_id = opened.network, opened.mask_id
         block = recipe.family.build(opened.vocab, mask_id).block
@@ -181,7 +181,7 @@ def measure(
     print(name, answers, flush=True)
 
 
-def drafting(opened: Published, windows: torch.Tensor) -> dict[str, float]:
+def drafting(opened: PublishedModel, windows: torch.Tensor) -> dict[str, float]:
     """Tokens won per pass behind the first half of sixteen windows, each checked by the network itself."""
     prompts = [row[: len(row) // 2] for row in windows[:16].tolist()]
     written = [write(opened, [prompt], 32, named(opened, "idlm")) for prompt in prompts]
@@ -189,15 +189,15 @@ def drafting(opened: Published, windows: torch.Tensor) -> dict[str, float]:
     return {"tokens": tokens, "passes": passes, "tokens_per_pass": round(tokens / passes, 3)}
 
 
-def losses(recipe: Adaptation, network: Aligned, mask_id: int, windows: torch.Tensor) -> dict[str, float]:
+def losses(recipe: Adaptation, network: AlignedNetwork, mask_id: int, windows: torch.Tensor) -> dict[str, float]:
     """The family's loss of the windows under one and the same noise, before and after training."""
     base = with_mask(open_checkpoint(recipe.model), mask_id).requires_grad_(False)
     family = recipe.family.build(base.config.vocab, mask_id)
     batch = Batch(windows, torch.ones_like(windows, dtype=torch.bool))
-    both = {"before": Aligned(base, network.pattern, network.lookback), "after": network}
+    both = {"before": AlignedNetwork(base, network.pattern, network.lookback), "after": network}
     objective = family.bound or family.objective
     with torch.no_grad():
-        return {name: float(objective(Trainee(one), batch, Rng(0)).total) for name, one in both.items()}
+        return {name: float(objective(TrainableDecoder(one), batch, Rng(0)).total) for name, one in both.items()}
 
 
 def table(record: dict[str, Any]) -> str:

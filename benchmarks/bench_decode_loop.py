@@ -27,12 +27,12 @@ from pathlib import Path
 import torch
 from turns import HEADS, INNER, LAYERS, VOCAB, WIDTH, clocked, options, qwen3, take_turns, write
 
-from mezzotint.decode.caches.policies import Delayed, Dual, Growing, Policy, Prefix, Settled, nothing
+from mezzotint.decode.caches.policies import Delayed, Dual, FinishedBlocks, Policy, Prefix, UpToBlock, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.reader import Network, Reader
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.run import Decoding, Model, Run, generate
+from mezzotint.decode.run import Decoding, MaskedModel, Run, generate
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
@@ -44,8 +44,8 @@ POLICIES: dict[str, tuple[Policy, int | None]] = {
     "prefix": (Prefix(), None),
     "dual": (Dual(), None),
     "delayed, every 8": (Delayed(8), None),
-    "block-causal, no cache": (Growing(BLOCK), BLOCK),
-    "block-causal": (Settled(BLOCK), BLOCK),
+    "block-causal, no cache": (UpToBlock(BLOCK), BLOCK),
+    "block-causal": (FinishedBlocks(BLOCK), BLOCK),
 }
 APPROXIMATE: dict[str, Policy] = {
     "prefix": Prefix(),
@@ -113,12 +113,12 @@ def theirs() -> Contender:
     return run
 
 
-def model(block: int | None, vocab: int = VOCAB) -> Model:
+def model(block: int | None, vocab: int = VOCAB) -> MaskedModel:
     """A network of the benchmark's shape with random weights."""
     torch.manual_seed(0)
     network = TransformerConfig(width=WIDTH, layers=LAYERS, heads=HEADS, hidden=INNER).build(vocab).eval()
     torch.nn.init.normal_(network.head.weight, std=WIDTH**-0.5)
-    return Model(network.requires_grad_(False), vocab - 1, vocab, block=block)
+    return MaskedModel(network.requires_grad_(False), vocab - 1, vocab, block=block)
 
 
 def decoding(policy: Policy, block: int | None, vocab: int = VOCAB, focus: bool = True) -> Decoding:
@@ -151,7 +151,7 @@ class Halves:
 
 
 def written(
-    policy: Policy, block: int | None, rows: int, used: Model | None = None, how: Decoding | None = None
+    policy: Policy, block: int | None, rows: int, used: MaskedModel | None = None, how: Decoding | None = None
 ) -> Contender:
     """Texts of NEW tokens each."""
     used, how = used or model(block), how or decoding(policy, block)

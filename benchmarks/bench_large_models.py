@@ -19,17 +19,17 @@ from typing import Any
 
 import torch
 
-from mezzotint.decode.caches.policies import Dual, Policy, Prefix, Settled, nothing
+from mezzotint.decode.caches.policies import Dual, FinishedBlocks, Policy, Prefix, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.reader import Network
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.run import Decoding, Model, generate
+from mezzotint.decode.run import Decoding, MaskedModel, generate
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban
 from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
-from mezzotint.denoisers.published.attention_patterns import Full
-from mezzotint.denoisers.published.open import Aligned
+from mezzotint.denoisers.published.attention_patterns import FullPattern
+from mezzotint.denoisers.published.open import AlignedNetwork
 from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -126,8 +126,8 @@ def measured(shape: Shape, given: argparse.Namespace) -> Iterator[dict[str, Any]
         "no cache": Way(nothing),
         "prefix": Way(Prefix()),
         "dual": Way(Dual()),
-        "block-causal": Way(Settled(given.block), given.block),
-        "one by one": Way(Settled(1), 1, 1),
+        "block-causal": Way(FinishedBlocks(given.block), given.block),
+        "one by one": Way(FinishedBlocks(1), 1, 1),
     }
     for batch in given.batch:
         for name, way in ways.items():
@@ -150,7 +150,7 @@ def random_network(shape: Shape, given: argparse.Namespace) -> Network:
     finally:
         torch.set_default_dtype(usual)
     torch.nn.init.normal_(made.head.weight, std=shape.network.width**-0.5)
-    return Aligned(made.eval().requires_grad_(False), Full(), shape.lookback)
+    return AlignedNetwork(made.eval().requires_grad_(False), FullPattern(), shape.lookback)
 
 
 def timed(network: Network, way: Way, batch: int, vocab: int, given: argparse.Namespace) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def timed(network: Network, way: Way, batch: int, vocab: int, given: argparse.Na
     place = following if way.block is None else multiples
     rule = Unmask(likeliest, Top(min(given.per_pass, size)), shapers=(Ban(torch.arange(vocab) == vocab - 1),))
     how = Decoding(rule, Blocks(size, place=place), way.policy, halt=False, focus=True)
-    used = Model(network, vocab - 1, vocab, block=way.block, device=given.device)
+    used = MaskedModel(network, vocab - 1, vocab, block=way.block, device=given.device)
     on_gpu, seconds, passes = given.device == "cuda", [], 0
     for number in range(given.rounds + 1):
         noise = torch.Generator().manual_seed(number)

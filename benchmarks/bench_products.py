@@ -28,17 +28,17 @@ Pass = Callable[[np.ndarray], Any]
 
 def native(threads: int) -> Pass:
     """Our kernels: Q4 layers, Q8 head."""
-    from mezzotint.denoisers.native.runtime import Linear, Pool
+    from mezzotint.denoisers.native.runtime import NativeLinear, ThreadPool
 
-    pool, rng = Pool(threads), np.random.default_rng(0)
+    pool, rng = ThreadPool(threads), np.random.default_rng(0)
 
-    def q4(k: int, n: int) -> Linear:
+    def q4(k: int, n: int) -> NativeLinear:
         scale = rng.random((n, k // 32), np.float32) * 0.01
-        return Linear(rng.integers(0, 16, (n, k)), scale, -8 * scale)
+        return NativeLinear(rng.integers(0, 16, (n, k)), scale, -8 * scale)
 
     layers = [[q4(k, n) for k, n in SHAPES] for _ in range(LAYERS)]
     codes, scale = rng.integers(-127, 128, (VOCAB, WIDTH)), rng.random((VOCAB, WIDTH // 32), np.float32) * 0.01
-    head = Linear(codes, scale, None, head=True)
+    head = NativeLinear(codes, scale, None, head=True)
     out = np.empty((max(ROWS), VOCAB), np.float32)
     return lambda x: head.apply(pool, _through(layers, x, lambda w, h: w.apply(pool, h)), out=out)
 

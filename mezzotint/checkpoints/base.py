@@ -18,7 +18,7 @@ BLOCK = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Blocks:
+class QuantisedBlocks:
     """A quantised matrix as stored: value = scale * code (+ minimum), one scale per 32 inputs of a row.
 
     `scale` and `minimum` are Float32[out, in / 32] (exact images of the stored halves); `codes` is UInt8[out, in] with
@@ -62,8 +62,8 @@ class Tensor(Protocol):
         """Float32[shape], a new array."""
         ...
 
-    def blocks(self) -> Blocks | None:
-        """The stored blocks, when the container is quantised in a kind `Blocks` knows."""
+    def blocks(self) -> QuantisedBlocks | None:
+        """The stored blocks, when the container is quantised in a kind `QuantisedBlocks` knows."""
         ...
 
 
@@ -109,7 +109,7 @@ class Checkpoint:
         """Float32[out, in] (or [out] for vectors), dequantised, a new array."""
         return self._stored(name).read()
 
-    def blocks(self, name: str) -> Blocks | None:
+    def blocks(self, name: str) -> QuantisedBlocks | None:
         """The quantised blocks of a tensor, None where it is stored as plain floats or in another quantisation."""
         return self._stored(name).blocks()
 

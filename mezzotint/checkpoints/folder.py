@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mezzotint.checkpoints.base import Blocks, Checkpoint, TokenizerSpec
+from mezzotint.checkpoints.base import Checkpoint, QuantisedBlocks, TokenizerSpec
 from mezzotint.checkpoints.byte_pairs import kept_apart
 from mezzotint.errors import CheckpointError
 
@@ -74,7 +74,7 @@ class SafeTensor:
             return (values.astype(np.uint32) << 16).view(np.float32)
         return values.astype(np.float32)
 
-    def blocks(self) -> Blocks | None:
+    def blocks(self) -> QuantisedBlocks | None:
         return None
 
     def rows(self, start: int, stop: int) -> np.ndarray:

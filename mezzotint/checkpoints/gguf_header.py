@@ -21,7 +21,7 @@ STRING, ARRAY = 8, 9
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TensorEntry:
     """One row of the tensor table; `shape` has the outermost dimension first, `start` is a byte of the file."""
 
     shape: tuple[int, ...]
@@ -35,7 +35,7 @@ class Header:
     """Metadata and tensor table of a GGUF file, and the mapped file itself."""
 
     metadata: dict[str, Any]
-    tensors: dict[str, Entry]
+    tensors: dict[str, TensorEntry]
     data: mmap.mmap
 
 
@@ -77,7 +77,7 @@ class _Cursor:
         self.data = data
         self.at = 4
 
-    def header(self) -> tuple[dict[str, Any], dict[str, Entry]]:
+    def header(self) -> tuple[dict[str, Any], dict[str, TensorEntry]]:
         version = self.scalar("I")
         if version not in VERSIONS:
             raise _Damaged(f"version {version} is not one of {VERSIONS}")
@@ -90,7 +90,7 @@ class _Cursor:
         alignment = metadata.get(ALIGNMENT_KEY, ALIGNMENT)
         base = -(-self.at // alignment) * alignment
         return metadata, {
-            name: Entry(shape, kind, base + start, _size(shape, kind)) for name, shape, kind, start in rows
+            name: TensorEntry(shape, kind, base + start, _size(shape, kind)) for name, shape, kind, start in rows
         }
 
     def scalar(self, code: str) -> Any:

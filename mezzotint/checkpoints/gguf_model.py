@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mezzotint.checkpoints.base import BLOCK, Blocks, Checkpoint
-from mezzotint.checkpoints.gguf_header import Entry, Header, read_header
+from mezzotint.checkpoints.base import BLOCK, Checkpoint, QuantisedBlocks
+from mezzotint.checkpoints.gguf_header import Header, TensorEntry, read_header
 from mezzotint.checkpoints.gguf_tokenizer import tokenizer_spec
 from mezzotint.errors import CheckpointError
 
@@ -78,7 +78,7 @@ class GGUFTensor:
 
     file: Path
     header: Header
-    entry: Entry
+    entry: TensorEntry
     rows: np.ndarray | None
 
     @property
@@ -107,7 +107,7 @@ class GGUFTensor:
         values = values.reshape(self.shape).astype(np.float32, copy=True)
         return values if self.rows is None else values[self.rows]
 
-    def blocks(self) -> Blocks | None:
+    def blocks(self) -> QuantisedBlocks | None:
         if self.dtype not in ("q4_1", "q8_0") or len(self.shape) != 2:
             return None
         rows, columns = self.shape
@@ -115,10 +115,10 @@ class GGUFTensor:
         raw = raw if self.rows is None else raw[self.rows]
         if self.dtype == "q8_0":
             codes = raw[..., 2:].view(np.int8).reshape(rows, columns)
-            return Blocks("q8_0", _halves(raw, 0), None, np.ascontiguousarray(codes))
+            return QuantisedBlocks("q8_0", _halves(raw, 0), None, np.ascontiguousarray(codes))
         packed = raw[..., 4:]
         codes = np.concatenate([packed & 15, packed >> 4], axis=-1).reshape(rows, columns)
-        return Blocks("q4_1", _halves(raw, 0), _halves(raw, 2), codes)
+        return QuantisedBlocks("q4_1", _halves(raw, 0), _halves(raw, 2), codes)
 
     def _raw(self) -> np.ndarray:
         """The stored bytes, UInt8[rows, bytes of a row], a view of the mapped file."""

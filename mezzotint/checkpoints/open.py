@@ -51,7 +51,7 @@ def is_hub_id(ref: str) -> bool:
     )
 
 
-def _catalogued(entry: catalogue.Entry) -> Checkpoint:
+def _catalogued(entry: catalogue.CatalogueEntry) -> Checkpoint:
     path = catalogue.where(entry.name)
     remedy = f"run `mezzotint models pull {entry.name}`"
     try:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
     from mezzotint.decode.methods.presets import Preset
     from mezzotint.decode.methods.registry import Running
-    from mezzotint.decode.methods.speculative import Introspective
-    from mezzotint.decode.run import Model
+    from mezzotint.decode.methods.speculative import SelfVerified
+    from mezzotint.decode.run import MaskedModel
 
 HOLE = re.compile(r" ?(_{3,})")
 """Tokens to be written, as many as underscores; the blank before them is theirs, since tokens carry it."""
@@ -106,7 +106,9 @@ def _columns(tokenizer: "Tokenizer", prompt: str) -> list[int | None]:
     return columns
 
 
-def _begun(how: "Preset | Introspective", model: "Model", columns: list[int | None], new: int, seed: int) -> "Running":
+def _begun(
+    how: "Preset | SelfVerified", model: "MaskedModel", columns: list[int | None], new: int, seed: int
+) -> "Running":
     """A generation of the holes among the columns and of `new` tokens behind them."""
     from mezzotint.decode.methods.presets import Preset, decoding
     from mezzotint.decode.run import Run
@@ -120,11 +122,11 @@ def _begun(how: "Preset | Introspective", model: "Model", columns: list[int | No
     return how.begin(model, [[token for token in columns if token is not None]], new, [seed])
 
 
-def _preset(folder: Path, settings: Settings) -> tuple["Preset | Introspective", str]:
+def _preset(folder: Path, settings: Settings) -> tuple["Preset | SelfVerified", str]:
     """How to decode, with the numbers of the command line, and its name."""
     from mezzotint.decode.methods.presets import PRESETS, Preset
-    from mezzotint.decode.methods.registry import WAYS, unknown
-    from mezzotint.decode.methods.speculative import Introspective
+    from mezzotint.decode.methods.registry import METHODS, unknown
+    from mezzotint.decode.methods.speculative import SelfVerified
 
     if refused := settings.given("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier"):
         raise ConfigError(
@@ -136,11 +138,11 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset | Introspective",
     shift = bool(config.get("shift_logits"))
     usual = ("wedlm", "idlm")[shift] if config.get("is_causal") else USUAL[bool(block), shift]
     name = settings.preset or usual
-    how = WAYS.get(name)
-    if not isinstance(how, Preset | Introspective):
+    how = METHODS.get(name)
+    if not isinstance(how, Preset | SelfVerified):
         raise unknown(name, [*PRESETS, "idlm"])
     given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
-    if isinstance(how, Introspective):
+    if isinstance(how, SelfVerified):
         if unread := given.keys() - {"temperature", "top_p"}:
             raise ConfigError(f"--{sorted(unread)[0]} is nothing to the preset {name}: leave it out")
         return replace(how, **given), name

@@ -2,7 +2,7 @@
 
 import time
 
-from mezzotint.evaluate.bench.engines import Engine, LlamaCpp, Start, Task, Transformers, Written
+from mezzotint.evaluate.bench.engines import BenchAnswer, BenchEngine, BenchStart, BenchTask, LlamaCpp, Transformers
 from mezzotint.evaluate.bench.worker import serve
 
 OURS = ("ar", "diffusion", "verify")
@@ -11,22 +11,22 @@ OURS = ("ar", "diffusion", "verify")
 class Ours:
     """This library through its public Python interface."""
 
-    def __init__(self, start: Start, mode: str) -> None:
+    def __init__(self, start: BenchStart, mode: str) -> None:
         import mezzotint
 
         self._model = mezzotint.load(start.name, threads=start.threads)
         self._mode = mode
         self.about = {"library": f"mezzotint {mezzotint.__version__}", "weights": "as stored"}
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         """Greedy `generate`, the chat format and the text of the answer included in its time."""
         began = time.perf_counter()
         answer = self._model.generate(list(task.messages), mode=self._mode, max_new_tokens=task.limit, temperature=0.0)
         seconds = time.perf_counter() - began
-        return Written(list(answer.token_ids), answer.forwards, seconds, answer.first_token_seconds)
+        return BenchAnswer(list(answer.token_ids), answer.forwards, seconds, answer.first_token_seconds)
 
 
-def build(name: str, start: Start) -> Engine:
+def build(name: str, start: BenchStart) -> BenchEngine:
     """The engine called `name`."""
     if name in OURS:
         return Ours(start, name)

@@ -40,31 +40,31 @@ def convert(
 def _ours(run: Path, out: Path) -> None:
     import torch
 
-    from mezzotint.denoisers.published.export import Marks, decoder_of, write
+    from mezzotint.denoisers.published.export import ExportMarks, decoder_of, write
     from mezzotint.masks import causal
-    from mezzotint.models.trained import Scratch
+    from mezzotint.models.trained import TrainedModel
 
-    model = Scratch.load(run)
+    model = TrainedModel.load(run)
     columns, mask_id = torch.zeros(1, model.shape.length, dtype=torch.long), model.vocabulary.mask_id
-    marks = Marks(causal=False, mask_id=mask_id, block=model.family.block)
+    marks = ExportMarks(causal=False, mask_id=mask_id, block=model.family.block)
     if model.family.reading.arrange(columns, columns).attend.mask is causal:
-        marks = Marks(causal=True, begin_id=mask_id)
+        marks = ExportMarks(causal=True, begin_id=mask_id)
     write(decoder_of(model.network, model.shape.length), out, marks, tokenizer_json(model.vocabulary.to_dict()))
 
 
 def _published(folder: Path, out: Path, family: str, mask_id: int | None) -> None:
     from mezzotint.denoisers.networks.llama import Decoder
-    from mezzotint.denoisers.published.attention_patterns import Causal
-    from mezzotint.denoisers.published.export import Marks, write
+    from mezzotint.denoisers.published.attention_patterns import CausalPattern
+    from mezzotint.denoisers.published.export import ExportMarks, write
     from mezzotint.denoisers.published.identify import Overrides
-    from mezzotint.denoisers.published.open import Aligned, open_published
+    from mezzotint.denoisers.published.open import AlignedNetwork, open_published
     from mezzotint.errors import ConfigError
 
     model = open_published(folder, given=Overrides(family=family or None, mask_id=mask_id))
-    if not isinstance(model.network, Aligned) or not isinstance(model.network.decoder, Decoder):
+    if not isinstance(model.network, AlignedNetwork) or not isinstance(model.network.decoder, Decoder):
         raise ConfigError(f"cannot convert {folder}: a {model.family} network has no counterpart in those layouts")
-    marks = Marks(
-        causal=isinstance(model.attention, Causal),
+    marks = ExportMarks(
+        causal=isinstance(model.attention, CausalPattern),
         mask_id=None if model.family == "ar" else model.mask_id,
         block=model.block,
         shift=model.shift,

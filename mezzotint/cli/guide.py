@@ -55,23 +55,23 @@ def guide(
     _check(samples, steps, (seed, strength, scale or 0.0), agree)
     folder = _folder(model)
     from mezzotint.errors import ConfigError
-    from mezzotint.models.classifier import Judge
-    from mezzotint.models.guided import Guidance, agreed, scaled
+    from mezzotint.models.classifier import TrainedClassifier
+    from mezzotint.models.guided import ClassifierGuidance, agreed, scaled
+    from mezzotint.models.guided import class_conditional as hearing
     from mezzotint.models.guided import samples as written
-    from mezzotint.models.guided import told as hearing
-    from mezzotint.models.trained import Scratch, exported
+    from mezzotint.models.trained import TrainedModel, exported
 
-    asked = Scratch.load(folder, edits or [])
+    asked = TrainedModel.load(folder, edits or [])
     if told is not None and want:
         raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
     if scale is not None and told is None:
         scaled(asked, scale)
-    wishes = [(Judge.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
+    wishes = [(TrainedClassifier.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
     columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
     if told is not None:
         found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
     else:
-        found = written(asked, columns, steps, seeds, wishes, Guidance(strength=strength, exact=exact))
+        found = written(asked, columns, steps, seeds, wishes, ClassifierGuidance(strength=strength, exact=exact))
     if agree:
         found = [found[agreed(asked, found)]]
     texts = [asked.texts(canvas)[0] for canvas in found]

@@ -212,11 +212,11 @@ def where(
 def _inspect_run(run: Path, *, given: bool, as_json: bool) -> None:
     """Raises ConfigError for options that say what a run knows."""
     from mezzotint.errors import ConfigError
-    from mezzotint.models.trained import Scratch, facts
+    from mezzotint.models.trained import TrainedModel, facts
 
     if given:
         raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
-    known = facts(Scratch.load(run))
+    known = facts(TrainedModel.load(run))
     if as_json:
         typer.echo(json.dumps(known, indent=2, ensure_ascii=False))
         return

@@ -8,19 +8,19 @@ from mezzotint.cli.published import USUAL
 def records() -> dict[str, dict[str, Any]]:
     """Every field of every preset."""
     from mezzotint.config import to_dict
-    from mezzotint.decode.methods.registry import WAYS
+    from mezzotint.decode.methods.registry import METHODS
 
-    return {name: to_dict(how) for name, how in WAYS.items()}
+    return {name: to_dict(how) for name, how in METHODS.items()}
 
 
 def rows() -> list[list[str]]:
     """Name, families that are usually decoded so, and what it is: its loop, and values that are not default."""
     from mezzotint.config import to_dict
     from mezzotint.decode.methods.presets import Preset
-    from mezzotint.decode.methods.registry import WAYS
+    from mezzotint.decode.methods.registry import METHODS
 
     made: list[list[str]] = []
-    for name, how in WAYS.items():
+    for name, how in METHODS.items():
         plain = to_dict(type(how)())
         changed = (f"{key} {_short(value)}" for key, value in to_dict(how).items() if value != plain[key])
         about = "" if isinstance(how, Preset) else (type(how).__doc__ or "").partition("\n")[0]

@@ -12,10 +12,10 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from mezzotint.data.tokenizer import Tokenizer
-    from mezzotint.decode.methods.diffusion_gemma import Renoising
-    from mezzotint.decode.methods.dreamon import Stretching
-    from mezzotint.decode.methods.registry import Running, Way
-    from mezzotint.denoisers.published.open import Published
+    from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
+    from mezzotint.decode.methods.dreamon import DreamOn
+    from mezzotint.decode.methods.registry import Method, Running
+    from mezzotint.denoisers.published.open import PublishedModel
 
 USUAL = {
     "llada": "llada-ref",
@@ -59,7 +59,7 @@ def folder_of(model: str, family: str | None = None) -> Path | None:
 
 def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live: bool) -> None:
     """Answer a prompt as the model's authors decode, or by another preset; fill its blanks where the preset can."""
-    from mezzotint.decode.methods.dreamon import Stretching
+    from mezzotint.decode.methods.dreamon import DreamOn
     from mezzotint.denoisers.published.identify import Overrides
     from mezzotint.denoisers.published.open import open_published
 
@@ -68,9 +68,9 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
     published = open_published(folder, given=Overrides(family=settings.family))
     how, name = _way(published, settings)
     tokenizer = _tokenizer(published)
-    pieces = HOLE.split(prompt)[::2] if isinstance(how, Stretching) else [prompt]
+    pieces = HOLE.split(prompt)[::2] if isinstance(how, DreamOn) else [prompt]
     whole = len(pieces) > 1
-    if isinstance(how, Stretching) and whole:
+    if isinstance(how, DreamOn) and whole:
         run, start = _filled(published, tokenizer, pieces, how, settings), 0
     else:
         run, start = _continued(published, tokenizer, prompt, how, settings)
@@ -97,7 +97,11 @@ def write(folder: Path, prompt: str, settings: Settings, *, as_json: bool, live:
 
 
 def _continued(
-    published: "Published", tokenizer: "Tokenizer", prompt: str, how: "Way | Renoising", settings: Settings
+    published: "PublishedModel",
+    tokenizer: "Tokenizer",
+    prompt: str,
+    how: "Method | UniformCanvases",
+    settings: Settings,
 ) -> tuple["Running", int]:
     """A generation behind the prompt, and where it begins."""
     from mezzotint.denoisers.published.open import open_published
@@ -114,7 +118,7 @@ def _continued(
 
 
 def _filled(
-    published: "Published", tokenizer: "Tokenizer", pieces: list[str], how: "Stretching", settings: Settings
+    published: "PublishedModel", tokenizer: "Tokenizer", pieces: list[str], how: "DreamOn", settings: Settings
 ) -> "Running":
     """A generation that fills the blanks between the pieces of a text."""
     from mezzotint.models.published import around, fill
@@ -125,7 +129,7 @@ def _filled(
     return fill(published, [row], settings.most_tokens, how, [settings.seed])
 
 
-def _tokenizer(published: "Published") -> "Tokenizer":
+def _tokenizer(published: "PublishedModel") -> "Tokenizer":
     from mezzotint.data.tokenizer import Tokenizer
 
     if published.tokenizer is None:
@@ -145,7 +149,7 @@ def _ids(tokenizer: "Tokenizer", prompt: str, settings: Settings) -> list[int]:
     return tokenizer.chat([*system, {"role": "user", "content": prompt}])
 
 
-def _way(published: "Published", settings: Settings) -> tuple["Way | Renoising", str]:
+def _way(published: "PublishedModel", settings: Settings) -> tuple["Method | UniformCanvases", str]:
     """The preset asked for, or the usual one, with the numbers that the command line gives; and its name."""
     from mezzotint.decode.methods.registry import tuned
     from mezzotint.models.published import named

@@ -16,11 +16,11 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     _refuse(settings)
     if not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
-    from mezzotint.models.trained import Scratch
+    from mezzotint.models.trained import TrainedModel
 
     settings.limit_threads()
     begun = time.perf_counter()
-    model = Scratch.load(folder)
+    model = TrainedModel.load(folder)
     loaded = time.perf_counter()
     columns = model.prompt(prompt, settings.max_new_tokens)
     frames = model.decode(model.canvas([columns], settings.seed), steps)

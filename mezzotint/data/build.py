@@ -23,7 +23,7 @@ LEAST = 20_000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class CorpusRecipe:
     """A corpus by name."""
 
     about: str
@@ -35,12 +35,12 @@ class Recipe:
 
 
 CORPORA = {
-    "letters": Recipe(
+    "letters": CorpusRecipe(
         "encyclopedia articles in the 27 symbols of text8, 6 million characters",
         (WIKIPEDIA, INTRODUCTIONS),
         ("3072f6d5f8c421a3", "5636a764cfca5f78", "dc928b0c435ad024"),
     ),
-    "subwords": Recipe(
+    "subwords": CorpusRecipe(
         "encyclopedia, conversations and recipes as 4,096 byte-level BPE tokens, 6 million of them",
         (WIKIPEDIA, INTRODUCTIONS, RECIPES, CONVERSATIONS),
         ("2f820dd78fa75cbb", "f863bce51df50bd3", "003ca9653390e673"),

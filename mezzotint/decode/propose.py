@@ -15,38 +15,38 @@ from mezzotint.odds import best, first_largest
 from mezzotint.rng import passed
 
 
-class Noise(Protocol):
+class NoiseSource(Protocol):
     """Where draws come from: `mezzotint.rng.Rng`, or anything that answers the same question."""
 
     def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
         """Float64 strictly inside (0, 1)."""
         ...
 
-    def fork(self, name: int) -> "Noise":
+    def fork(self, name: int) -> "NoiseSource":
         """An independent source, the same for the same name."""
         ...
 
 
 _ORDER = 1
 Score = Callable[[Tensor, Tensor], Tensor]
-Propose = Callable[[Tensor, Noise], tuple[Tensor, Tensor]]
+Propose = Callable[[Tensor, NoiseSource], tuple[Tensor, Tensor]]
 
 
-def likeliest(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+def likeliest(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
     """The argmax, scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
     return best(logits)
 
 
-def margin(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+def margin(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
     """The argmax, scored by how far its probability is ahead of the second one (Dream's `topk_margin`)."""
     tokens = first_largest(logits)
-    return tokens, ahead(logits, tokens)
+    return tokens, margin_of(logits, tokens)
 
 
-def entropy(logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+def entropy(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
     """The argmax, scored by minus the entropy of its column in nats (Dream's `entropy`, EB-sampler 2505.24857)."""
     tokens = first_largest(logits)
-    return tokens, certain(logits, tokens)
+    return tokens, negative_entropy(logits, tokens)
 
 
 @dataclass(frozen=True)
@@ -64,37 +64,37 @@ class Draw:
     precise: bool = False
     """One Gumbel number per token in float64 instead, as LLaDA's reference draws: many times slower."""
 
-    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
         draw = self._race if self.precise else self._invert
         tokens = draw(logits, rng)
         return tokens, (self.score or probable)(logits, tokens)
 
-    def _invert(self, logits: Tensor, rng: Noise) -> Tensor:
+    def _invert(self, logits: Tensor, rng: NoiseSource) -> Tensor:
         temperature = torch.as_tensor(wide(self.temperature), dtype=torch.float32, device=logits.device)
         best = logits.amax(-1, keepdim=True)
         odds = ((logits - best).float() / temperature.clamp_min(torch.finfo(torch.float32).tiny)).exp_().cumsum(-1)
         tokens = passed(odds, rng.uniform(tuple(odds.shape[:-1]), logits.device))
         return torch.where(temperature.reshape(-1, 1) > 0, tokens, first_largest(logits))
 
-    def _race(self, logits: Tensor, rng: Noise) -> Tensor:
+    def _race(self, logits: Tensor, rng: NoiseSource) -> Tensor:
         gumbel = -(-rng.uniform(tuple(logits.shape), logits.device).log()).log()
         # z / T + g, times T so that T = 0 is the argmax
         return (logits.double() + wide(self.temperature) * gumbel).argmax(-1)
 
 
 @dataclass(frozen=True)
-class Scattered:
+class RandomOrder:
     """The tokens of another proposal under scores that say nothing, uniform in (0, 1): random order, `Bernoulli`."""
 
     propose: Propose
 
-    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
         tokens, _ = self.propose(logits, rng)
         return tokens, rng.fork(_ORDER).uniform(tuple(tokens.shape), logits.device).float()
 
 
 @dataclass(frozen=True)
-class Reluctant:
+class EndTokensLast:
     """The tokens of another proposal, scored as if `unwelcome` tokens had no probability: they are written last.
 
     Keeps end tokens from being written first and starving the text (LLaDA's `confidence_eos_eot_inf`, 2502.09992).
@@ -104,13 +104,13 @@ class Reluctant:
     unwelcome: Tensor
     """Bool[V]."""
 
-    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
         tokens, _ = self.propose(logits, rng)
         return tokens, probable(logits.masked_fill(self.unwelcome, -torch.inf), tokens)
 
 
 @dataclass(frozen=True)
-class Shaken:
+class GumbelOrder:
     """Another proposal with its order drawn: the n surest columns are n draws without return from softmax(score / T).
 
     Dream's `alg_temp` (2508.15487); by Gumbel's trick the draws are the largest of score / T + g (1903.06059).
@@ -119,7 +119,7 @@ class Shaken:
     propose: Propose
     temperature: float | Tensor
 
-    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
         tokens, score = self.propose(logits, rng)
         gumbel = -(-rng.fork(_ORDER).uniform(tuple(tokens.shape), logits.device).log()).log()
         # times T, so that T = 0 is the order itself
@@ -131,13 +131,13 @@ def probable(logits: Tensor, tokens: Tensor) -> Tensor:
     return (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)).exp()
 
 
-def ahead(logits: Tensor, tokens: Tensor) -> Tensor:
+def margin_of(logits: Tensor, tokens: Tensor) -> Tensor:
     """The largest probability of the column minus the second largest."""
     first, second = (logits.topk(2, dim=-1).values - logits.logsumexp(-1, keepdim=True)).exp().unbind(-1)
     return first - second
 
 
-def certain(logits: Tensor, tokens: Tensor) -> Tensor:
+def negative_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
     """Minus the entropy of the column, in nats."""
     # finite, so that a ruled-out token adds 0 times a number and not 0 times infinity
     behind = (logits - logits.amax(-1, keepdim=True)).clamp_min_(torch.finfo(logits.dtype).min)

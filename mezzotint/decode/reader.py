@@ -12,12 +12,12 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from mezzotint.decode.caches.policies import Kept, Policy, Read, Store, nothing
+from mezzotint.decode.caches.policies import CacheStore, KeyValueMemory, Policy, Read, nothing
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import Mask
 
-Sees = Callable[[int], Mask | None]
+Visibility = Callable[[int], Mask | None]
 """Columns read before -> who sees whom among all of them; `full` for networks whose columns all see each other."""
 
 
@@ -35,12 +35,12 @@ class Network(Protocol):
         """Float[..., V]: logits of Float[..., D]."""
         ...
 
-    def memory(self, rows: int, columns: int) -> Kept:
+    def memory(self, rows: int, columns: int) -> KeyValueMemory:
         """Room for the keys and values of `columns` columns."""
         ...
 
 
-Answer = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
+ReadColumns = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
 """(inputs, time, Long[B, W]: which of the inputs' columns) -> their logits Float[B, W, V]; None for no columns."""
 
 
@@ -48,7 +48,7 @@ Answer = Callable[[Inputs, Tensor | None, Tensor | None], Tensor | None]
 class Ready(Protocol):
     """A network that may have a faster way through both halves."""
 
-    def ready(self) -> Answer | None:
+    def ready(self) -> ReadColumns | None:
         """That way, for the weights as they are now; None where there is none."""
         ...
 
@@ -59,7 +59,7 @@ def full(before: int) -> Mask | None:
 
 
 @dataclass(frozen=True)
-class Guidance:
+class ClassifierFreeGuidance:
     """Logits u + (1 + scale) (c - u): c with the given columns as they are, u without what they say (LLaDA, MMaDA)."""
 
     scale: float
@@ -84,16 +84,16 @@ class Reader:
 
     network: Network
     policy: Policy = nothing
-    sees: Sees = full
+    sees: Visibility = full
     valid: Tensor | None = None
     """Bool[B, L]: columns that hold something; None is all.  Positions are counted over these."""
-    guidance: Guidance | None = None
+    guidance: ClassifierFreeGuidance | None = None
     timed: bool = False
     """Tell the network the step's time."""
     passes: list[int] = field(default_factory=list)
     """How many columns each pass read, per row."""
-    store: Store | None = None
-    answer: Answer | None = None
+    store: CacheStore | None = None
+    answer: ReadColumns | None = None
 
     def __call__(self, canvas: Canvas, step: Step, only: Tensor | None = None) -> Tensor:
         """Float[B, W, V]: logits of the step's window, or of those of its columns that Long[B, w] `only` counts."""
@@ -109,13 +109,13 @@ class Reader:
         assert raw is not None
         return raw
 
-    def _fresh(self, canvas: Canvas) -> Store:
+    def _fresh(self, canvas: Canvas) -> CacheStore:
         rows, width = canvas.tokens.shape
         none = torch.zeros(rows, 0, dtype=torch.long, device=canvas.tokens.device)
         memory = None
         if self.policy is not nothing:
             memory = self.network.memory(rows * (2 if self.guidance else 1), width)
-        return Store(memory, none, self.network.lookback)
+        return CacheStore(memory, none, self.network.lookback)
 
     def _pass(self, read: Read, canvas: Canvas, step: Step) -> Tensor | None:
         store, count = self.store, read.columns.shape[1]
@@ -154,6 +154,6 @@ class Reader:
 
 
 def halves(network: Network, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
-    """An `Answer` of the network's two halves, the second for the columns asked for alone."""
+    """An `ReadColumns` of the network's two halves, the second for the columns asked for alone."""
     h = network.hidden(inputs, t)
     return None if rows is None else network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.propose import Noise
+from mezzotint.decode.propose import NoiseSource
 from mezzotint.decode.select import rank
 from mezzotint.schedules import Survival
 
-Revise = Callable[[Canvas, Step, Noise], Tensor]
+Revise = Callable[[Canvas, Step, NoiseSource], Tensor]
 Edit = Callable[[Tensor, Tensor], Tensor]
 """(score Float[B, W], decided columns whose proposal is another token Bool[B, W]) -> Bool[B, W] to overwrite."""
 
@@ -35,7 +35,7 @@ class Remask:
     doubtful: bool = False
     """Share sigma out by softmax(-score) over the older columns, "conf"."""
 
-    def __call__(self, canvas: Canvas, step: Step, rng: Noise) -> Tensor:
+    def __call__(self, canvas: Canvas, step: Step, rng: NoiseSource) -> Tensor:
         columns = step.window.columns()
         older = _older(canvas, columns)
         sigma = self.sigma(step)
@@ -63,7 +63,7 @@ class Doubtful:
     tau: float | Tensor = 0.5
     share: float = 1.0
 
-    def __call__(self, canvas: Canvas, step: Step, rng: Noise) -> Tensor:
+    def __call__(self, canvas: Canvas, step: Step, rng: NoiseSource) -> Tensor:
         columns = step.window.columns()
         score = canvas.score.gather(-1, columns)
         written = (canvas.born.gather(-1, columns) == canvas.step[:, None]).sum(-1, keepdim=True)

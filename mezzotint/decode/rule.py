@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Prior, Step
-from mezzotint.decode.propose import Draw, Propose, Scattered, likeliest, probable
+from mezzotint.decode.propose import Draw, Propose, RandomOrder, likeliest, probable
 from mezzotint.decode.revise import Edit, Remask, Revise
-from mezzotint.decode.select import Bernoulli, Select, leftmost, reveal, surest
+from mezzotint.decode.select import Bernoulli, Select, leftmost, most_confident, reveal
 from mezzotint.decode.shapers import Ban, Shaper
 from mezzotint.errors import ConfigError
 from mezzotint.rng import Rng
@@ -26,7 +26,7 @@ class Unmask:
     """Shape the logits, propose a token per column, commit some, reopen some, put noise where nothing is decided."""
 
     propose: Propose = likeliest
-    select: Select = surest
+    select: Select = most_confident
     revise: Revise | None = None
     shapers: tuple[Shaper, ...] = ()
     prior: Prior | None = None
@@ -138,6 +138,6 @@ def ancestral(schedule: Survival, prior: Prior, propose: Propose | None = None, 
         # shared out by confidence, sigma is zero on masked columns
         sigma = 0.0 if remask is None or remask.doubtful else remask.sigma(step)
         select = Bernoulli(reveal(a_t, a_s, sigma))
-        return Unmask(Scattered(propose or Draw()), select, remask, prior=prior)(raw, canvas, step, rng)
+        return Unmask(RandomOrder(propose or Draw()), select, remask, prior=prior)(raw, canvas, step, rng)
 
     return rule

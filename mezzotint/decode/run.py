@@ -11,7 +11,7 @@ from mezzotint.decode.caches.policies import Policy, nothing
 from mezzotint.decode.canvas import Canvas, Places, infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Plan
-from mezzotint.decode.reader import Guidance, Network, Reader, Sees, full
+from mezzotint.decode.reader import ClassifierFreeGuidance, Network, Reader, Visibility, full
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.stopping import Until, written
 from mezzotint.errors import CanvasError
@@ -20,7 +20,7 @@ from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Model:
+class MaskedModel:
     """What decoding must know of a network; ids and blocks come from its checkpoint."""
 
     network: Network
@@ -37,7 +37,7 @@ class Model:
     """Ids that stand for something; those from here on are padding of the vocabulary.  None: all."""
     device: torch.device | str = "cpu"
     """Where the network is."""
-    pattern: Sees | None = None
+    pattern: Visibility | None = None
     """Who sees whom; None: everybody, or block by block."""
     edit_ids: tuple[int, int] | None = None
     """Ids that delete a column and that open a mask before it; None for networks that do neither."""
@@ -47,7 +47,7 @@ class Model:
     """A causal network of the same vocabulary that has the last word, for `judged.Judged`."""
 
     @property
-    def sees(self) -> Sees:
+    def sees(self) -> Visibility:
         """Who sees whom."""
         return self.pattern or (full if self.block is None else partial(block_causal, self.block))
 
@@ -112,7 +112,11 @@ class Written:
 
 
 def generate(
-    model: Model, prompts: Sequence[Sequence[int]], length: int, decoding: Decoding, seeds: Sequence[int] | None = None
+    model: MaskedModel,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    decoding: Decoding,
+    seeds: Sequence[int] | None = None,
 ) -> Written:
     """Continue every prompt by `length` tokens, or until it ends.
 
@@ -145,7 +149,7 @@ class Run(Generation):
 
     def __init__(
         self,
-        model: Model,
+        model: MaskedModel,
         prompts: Sequence[Sequence[int | None]],
         length: int,
         decoding: Decoding,
@@ -155,7 +159,7 @@ class Run(Generation):
         self.model, self.length, self.decoding = model, length, decoding
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
         blind = torch.tensor([model.mask_id], device=model.device)
-        guidance = Guidance(decoding.guidance, blind) if decoding.guidance else None
+        guidance = ClassifierFreeGuidance(decoding.guidance, blind) if decoding.guidance else None
         self.reader = Reader(model.network, decoding.policy, model.sees, self.valid, guidance)
         self.reads = self.reader.passes
         self.stop = model.stop if decoding.halt else ()
@@ -196,7 +200,7 @@ def undecided(open: Tensor) -> Tensor:
 
 
 def lay_out(
-    model: Model, prompts: Sequence[Sequence[int | None]], length: int, seeds: Sequence[int] | None = None
+    model: MaskedModel, prompts: Sequence[Sequence[int | None]], length: int, seeds: Sequence[int] | None = None
 ) -> tuple[Canvas, Tensor | None]:
     """Canvases that end together, padded on the left, and Bool[B, L] of what is not padding; None where nothing is.
 

@@ -2,8 +2,8 @@
 
 A selector maps (score Float[B, W], open Bool[B, W], budget Long[B]) to commit Bool[B, W].  Scores are larger where the
 proposal is surer; `budget` is the least number of commits that keeps the plan on time.  Numbers may be floats or
-Float[B, 1] tensors, one per request.  Every selector but `Bernoulli` and `due` commits something wherever something is
-open.
+Float[B, 1] tensors, one per request.  Every selector but `Bernoulli` and `by_budget` commits something wherever
+something is open.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from torch import Tensor
 Select = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def surest(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+def most_confident(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
     """The `budget` surest columns, at least one: LLaDA's low-confidence remasking (2502.09992, Alg. 5)."""
     return open & (rank(score, open) < budget.clamp_min(1)[:, None])
 
@@ -26,7 +26,7 @@ def leftmost(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
     return open & (open.cumsum(-1) <= budget.clamp_min(1)[:, None])
 
 
-def due(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
+def by_budget(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
     """The `budget` surest columns, none where the budget is zero: Dream's schedule."""
     return open & (rank(score, open) < budget[:, None])
 
@@ -102,7 +102,7 @@ class Near:
     enough, as in the paper.
     """
 
-    select: Select = surest
+    select: Select = most_confident
     anchor: float | Tensor = 0.9
     near: float | Tensor = 0.75
     reach: int = 4
@@ -155,8 +155,8 @@ class OnTime:
     """What `select` commits, filled up with the surest to the plan's budget: SDAR's `low_confidence_dynamic`."""
 
     select: Select
-    least: Select = surest
-    """Fills up to the budget; `due` keeps budgets of zero."""
+    least: Select = most_confident
+    """Fills up to the budget; `by_budget` keeps budgets of zero."""
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
         return self.select(score, open, budget) | self.least(score, open, budget)
@@ -169,7 +169,7 @@ class AtMost:
     select: Select
 
     def __call__(self, score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-        return self.select(score, open, budget) & surest(score, open, budget)
+        return self.select(score, open, budget) & most_confident(score, open, budget)
 
 
 def rank(score: Tensor, open: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.propose import Draw, Noise, Propose, Score, likeliest, probable, wide
+from mezzotint.decode.propose import Draw, NoiseSource, Propose, Score, likeliest, probable, wide
 
 Shaper = Callable[[Tensor, Canvas, Step], Tensor]
 
@@ -90,7 +90,7 @@ class Beside:
     filters: tuple[Filter, ...]
     score: Score = probable
 
-    def __call__(self, logits: Tensor, rng: Noise) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
         shaped = logits
         for each in self.filters:
             shaped = each.filtered(shaped)

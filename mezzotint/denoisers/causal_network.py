@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 
-class Causal(Protocol):
+class CausalNetwork(Protocol):
     """A causal network with its key/value store."""
 
     vocab: int
@@ -72,7 +72,7 @@ def tree(parents: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]
 
 
 def advance(
-    network: Causal, tokens: Sequence[int], lanes: Sequence[int], taps: Sequence[int] = ()
+    network: CausalNetwork, tokens: Sequence[int], lanes: Sequence[int], taps: Sequence[int] = ()
 ) -> tuple[Floats, Floats]:
     """Read and settle a token in each of these lanes; residual stream Float[n, width], taps Float[n, taps, width]."""
     at = np.array([network.length(lane) for lane in lanes])
@@ -84,7 +84,7 @@ def advance(
 
 
 def prefill(
-    network: Causal, tokens: Sequence[int], taps: Sequence[int] = (), lane: int = 0, chunk: int = 64
+    network: CausalNetwork, tokens: Sequence[int], taps: Sequence[int] = (), lane: int = 0, chunk: int = 64
 ) -> tuple[Floats, Floats]:
     """Read and settle a prompt; residual stream Float[n, width] and taps Float[n, taps, width] of all its tokens."""
     hidden, tapped = [], []

@@ -45,7 +45,7 @@ class DrafterShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Growth:
+class TreeLimits:
     """How far a tree of drafts may grow."""
 
     nodes: int
@@ -58,7 +58,7 @@ class Growth:
     """Nodes of a depth that are drafted on."""
 
 
-class Drafting(Protocol):
+class DraftNetwork(Protocol):
     """A drafter with the store of its context rows; see denoisers/networks/drafter.py for what rows and states are."""
 
     shape: DrafterShape
@@ -125,7 +125,7 @@ class Drafting(Protocol):
         """
         ...
 
-    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+    def branches(self, state: Floats, rows: Floats, growth: TreeLimits) -> tuple[list[int], list[int], list[float]]:
         """A tree of drafts: tokens, parents and chances of its nodes, parents first.
 
         Node i of the lists is node i + 1 of the tree; node 0 is its root, the token before the draft.  A chance is that
@@ -139,8 +139,8 @@ class Drafting(Protocol):
         ...
 
 
-def chain(drafter: Drafting, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
-    """`Drafting.chain` step by step."""
+def chain(drafter: DraftNetwork, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
+    """`DraftNetwork.chain` step by step."""
     out, state, chance = [drafter.logits(state[None])[0]], state[None], 1.0
     for row, token in zip(rows, decided, strict=True):
         chance /= float(np.exp(out[-1] - out[-1].max()).sum())
@@ -153,9 +153,9 @@ def chain(drafter: Drafting, state: Floats, rows: Floats, decided: Sequence[int]
 
 
 def branches(
-    drafter: Drafting, state: Floats, rows: Floats, growth: Growth
+    drafter: DraftNetwork, state: Floats, rows: Floats, growth: TreeLimits
 ) -> tuple[list[int], list[int], list[float]]:
-    """`Drafting.branches` step by step."""
+    """`DraftNetwork.branches` step by step."""
     tokens: list[int] = []
     parents: list[int] = []
     scores: list[float] = []

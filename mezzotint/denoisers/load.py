@@ -7,7 +7,7 @@ from mezzotint.checkpoints.llama_variants import refuse_variants
 from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
 from mezzotint.denoisers.published import tensor_names
 from mezzotint.denoisers.published.config_schemas import of_decoder
-from mezzotint.denoisers.published.fill_weights import Form, built, fill
+from mezzotint.denoisers.published.fill_weights import TensorForm, built, fill
 from mezzotint.denoisers.published.identify import left_unread
 from mezzotint.errors import CheckpointError
 
@@ -29,7 +29,7 @@ def load_decoder(checkpoint: Checkpoint, dtype: torch.dtype = torch.float32, dev
     architecture = of_decoder(decoder_config(checkpoint), tensor_names.llama(checkpoint.names()))
     decoder = built(architecture.make)
     assert isinstance(decoder, Decoder)
-    fill(decoder, checkpoint, architecture.keys, Form(dtype, device), left_unread(checkpoint, architecture))
+    fill(decoder, checkpoint, architecture.keys, TensorForm(dtype, device), left_unread(checkpoint, architecture))
     if architecture.tied:
         decoder.head.weight = decoder.embed.weight
     return decoder.eval()

@@ -56,7 +56,7 @@ class SelfConditioned(nn.Module):
 
 
 @dataclass(frozen=True)
-class Told:
+class ClassConditioned:
     """A network in two halves (`decode.reader.Network`) that hears the same labels in every pass."""
 
     network: Any

@@ -4,8 +4,8 @@ import threading
 import time
 from collections.abc import Iterator
 
-from mezzotint.denoisers.causal_network import Causal
-from mezzotint.denoisers.draft_network import Drafting
+from mezzotint.denoisers.causal_network import CausalNetwork
+from mezzotint.denoisers.draft_network import DraftNetwork
 from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
 from mezzotint.engine.hybrid.modes import Mode, Move
 from mezzotint.engine.hybrid.session import Session
@@ -16,7 +16,7 @@ from mezzotint.errors import RequestError
 class Engine:
     """Runs requests on one network, one at a time; what a request shares with the one before is not read again."""
 
-    def __init__(self, network: Causal, drafter: Drafting | None, eos: frozenset[int]) -> None:
+    def __init__(self, network: CausalNetwork, drafter: DraftNetwork | None, eos: frozenset[int]) -> None:
         self.session = Session(network, drafter)
         self.eos = eos
         self._busy = threading.Lock()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.models.trained import Scratch, objective_of
+from mezzotint.models.trained import TrainedModel, objective_of
 from mezzotint.rng import Rng
 
 
@@ -28,7 +28,7 @@ class Quality:
     """The canvas's width, but for families that choose a length."""
 
 
-def quality(model: Scratch, judge: Scratch, texts: int, steps: int, seed: int = 0) -> Quality:
+def quality(model: TrainedModel, judge: TrainedModel, texts: int, steps: int, seed: int = 0) -> Quality:
     """Write `texts` texts in about `steps` steps and judge them; both models share a vocabulary."""
     begun = time.process_time()
     canvases = list(model.decode(model.blank(texts, seed=seed), steps))
@@ -41,7 +41,7 @@ def quality(model: Scratch, judge: Scratch, texts: int, steps: int, seed: int = 
 
 
 @torch.no_grad()
-def judged(judge: Scratch, tokens: Tensor, there: Tensor | None = None) -> float:
+def judged(judge: TrainedModel, tokens: Tensor, there: Tensor | None = None) -> float:
     """Bits per token of Long[n, L] under an autoregressive model; what is not `there` stands behind the texts."""
     there = torch.ones_like(tokens, dtype=torch.bool) if there is None else there
     loss = objective_of(judge.family)(judge.network.eval(), Batch(tokens, there), Rng(0))

@@ -13,23 +13,23 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.decode.caches.policies import Policy, Settled, Sorted, nothing
+from mezzotint.decode.caches.policies import FinishedBlocks, Policy, Sorted, nothing
 from mezzotint.decode.plan import Blocks, following, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.run import Decoding, Model, Run
-from mezzotint.decode.select import surest
+from mezzotint.decode.run import Decoding, MaskedModel, Run
+from mezzotint.decode.select import most_confident
 from mezzotint.decode.shapers import Ban
-from mezzotint.denoisers.published.attention_patterns import Causal
+from mezzotint.denoisers.published.attention_patterns import CausalPattern
 from mezzotint.errors import ConfigError
-from mezzotint.models.trained import Scratch
+from mezzotint.models.trained import TrainedModel
 from mezzotint.rng import Rng
 
 _HOLES = 0x401E5
 
 
 @dataclass(frozen=True)
-class Found:
+class InfillingAccuracy:
     """Share of missing tokens that were found, and its standard error over windows."""
 
     share: float
@@ -58,7 +58,7 @@ def middle(windows: int, columns: int, size: int) -> Tensor:
     return ((at >= start) & (at < start + size)).expand(windows, columns)
 
 
-def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tensor:
+def filled(model: MaskedModel, windows: Tensor, holes: Tensor, steps: int = 1) -> Tensor:
     """Long[n, L]: windows with their holes filled by first choices.
 
     Args:
@@ -73,7 +73,7 @@ def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tens
     ]
     size = model.block or windows.shape[1]
     decoding = Decoding(
-        rule=Unmask(likeliest, surest, shapers=(Ban(model.never),)),
+        rule=Unmask(likeliest, most_confident, shapers=(Ban(model.never),)),
         plan=Blocks(size, min(steps, size), place=following if model.block is None else multiples),
         policy=_reading(model),
         halt=False,
@@ -85,13 +85,13 @@ def filled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1) -> Tens
     return run.result().canvas.tokens[:, : windows.shape[1]].cpu()
 
 
-def _reading(model: Model) -> Policy:
+def _reading(model: MaskedModel) -> Policy:
     if model.block is not None:
-        return Settled(model.block)
-    return Sorted(keep=False) if isinstance(model.pattern, Causal) else nothing
+        return FinishedBlocks(model.block)
+    return Sorted(keep=False) if isinstance(model.pattern, CausalPattern) else nothing
 
 
-def infilled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1, rows: int = 32) -> Found:
+def infilled(model: MaskedModel, windows: Tensor, holes: Tensor, steps: int = 1, rows: int = 32) -> InfillingAccuracy:
     """The share of missing tokens that come back as they were, `rows` windows at a time; as in `filled`."""
     right: list[Tensor] = []
     for start in range(0, len(windows), rows):
@@ -100,7 +100,7 @@ def infilled(model: Model, windows: Tensor, holes: Tensor, steps: int = 1, rows:
     return found(torch.cat(right), holes)
 
 
-def rewritten(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, seed: int = 0) -> Found:
+def rewritten(model: TrainedModel, batches: Sequence[Batch], hole: int, steps: int, seed: int = 0) -> InfillingAccuracy:
     """The same of a hole in the middle of each text, written by the family's own sampler in `steps` steps.
 
     Where a family writes blocks, the hole begins with one.
@@ -121,13 +121,15 @@ def rewritten(model: Scratch, batches: Sequence[Batch], hole: int, steps: int, s
     return found(hits, torch.ones_like(hits))
 
 
-def found(right: Tensor, holes: Tensor) -> Found:
+def found(right: Tensor, holes: Tensor) -> InfillingAccuracy:
     """What is `right` of the columns in holes, both Bool[n, L]."""
     hits, missing = right.sum(1).double(), holes.sum(1).double()
     share = hits.sum() / missing.sum()
     # of a ratio of sums: windows are drawn, the tokens within one hang together
     spread = (hits - share * missing).square().sum().sqrt() / missing.sum()
-    return Found(float(share), float(spread * (len(hits) / max(len(hits) - 1, 1)) ** 0.5), int(missing.sum()))
+    return InfillingAccuracy(
+        float(share), float(spread * (len(hits) / max(len(hits) - 1, 1)) ** 0.5), int(missing.sum())
+    )
 
 
 def ways(windows: int, columns: int, shares: Sequence[float], hole: int) -> dict[str, Tensor]:

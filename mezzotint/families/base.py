@@ -10,7 +10,7 @@ from mezzotint.decode.guidance.classifier import Chances
 from mezzotint.decode.guidance.gradients import Moments
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.samplers.time_grid import Update
-from mezzotint.families.forms.tokens import Form
+from mezzotint.families.forms.tokens import CanvasForm
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.denoising import TokenLoss
@@ -36,7 +36,7 @@ class Family:
     """Columns that are written together, at multiples of this; None: all of them."""
     lookback: int = 0
     """1 where the network says at a column what it thinks of the next one, as causal networks do."""
-    form: Form | None = None
+    form: CanvasForm | None = None
     """How texts lie on a canvas, for models from scratch; None: one column per token, all read in every step."""
     chances: Chances | None = None
     """(raw, x_t, t, s) -> Float[B, W, V], what `update` draws from, where guidance may change it."""

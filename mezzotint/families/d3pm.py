@@ -18,12 +18,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.time_grid import Grid as GridRule
+from mezzotint.decode.samplers.time_grid import TimeGrid as GridRule
 from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.times import DiscreteTimes, whole
 from mezzotint.processes.markov import by_name
-from mezzotint.processes.markov.chain import Chain
+from mezzotint.processes.markov.chain import MarkovChain
 from mezzotint.processes.markov.process import Chained
 from mezzotint.rng import Rng, draw
 
@@ -62,10 +62,10 @@ class D3PM:
         """The family over `vocab` ids, [MASK] included."""
         process = Chained(self._chain(vocab, mask_id))
         family = d3pm(process, self.weight, never=mask_id)
-        alone = Denoising(process, informed(process.seen, mask_id), Grid(whole, self.steps))
+        alone = Denoising(process, informed(process.seen, mask_id), DiscreteTimes(whole, self.steps))
         return family if self.weights == "hybrid" else replace(family, objective=alone)
 
-    def _chain(self, vocab: int, mask_id: int) -> Chain:
+    def _chain(self, vocab: int, mask_id: int) -> MarkovChain:
         if self.table == "information":
             return by_name.even_loss(self.transition, self.counts or (0,) * vocab, self.nearest, self.steps, mask_id)
         beta = by_name.betas(self.table, self.steps, self.high)
@@ -75,7 +75,7 @@ class D3PM:
 def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:
     """D3PM on any chain; `never` is an id that the network may not predict."""
     steps = process.chain.steps
-    loss, grid = Hybrid(process, weight, never), Grid(whole, steps)
+    loss, grid = HybridLoss(process, weight, never), DiscreteTimes(whole, steps)
 
     def bound(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return steps * loss.step(raw, x_0, x_t, t) + process.missed(x_0).to(raw.dtype)
@@ -87,7 +87,7 @@ def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) ->
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class HybridLoss:
     """(raw, x_0, x_t, t) -> nats Float[B, L], eq. 5."""
 
     process: Chained

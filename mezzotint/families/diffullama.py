@@ -20,7 +20,7 @@ from torch import Tensor
 from mezzotint.batch import Batch
 from mezzotint.config import config
 from mezzotint.decode.rule import ancestral
-from mezzotint.denoisers.published.attention_patterns import Annealed
+from mezzotint.denoisers.published.attention_patterns import AnnealedPattern
 from mezzotint.families.base import Family
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.objectives.base import Loss
@@ -69,7 +69,7 @@ class Annealing:
         share = self.share(rng.step)
         if share == 1:
             return self.inner(denoiser, batch, rng)
-        pattern = Annealed.drawn(batch.tokens.shape[1], share, rng.fork(_PAIRS))
+        pattern = AnnealedPattern.drawn(batch.tokens.shape[1], share, rng.fork(_PAIRS))
         return self.inner.over(Seen(pattern))(denoiser, batch, rng)
 
 
@@ -77,7 +77,7 @@ class Annealing:
 class Seen:
     """Columns as they are, under a pattern."""
 
-    pattern: Annealed
+    pattern: AnnealedPattern
 
     def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
         """Inputs of L columns."""

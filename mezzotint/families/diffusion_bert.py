@@ -7,7 +7,7 @@ Network   p(x_0 | x_t) without the time (sec. 3.2, "TAD"); denoisers/networks/be
 Bound     ours: from the exact posterior to a step that knows only the network, whose every candidate has the survival
           it would have beside the network's likeliest tokens
 Sampler   that step (`Exact`), or the published one, which takes the likeliest tokens' survivals and the average step
-          (`Published`), its last step the likeliest (`greedy_end`)
+          (`PublishedLoss`), its last step the likeliest (`greedy_end`)
 Differs   [MASK] gets no probability (`never`): the paper leaves that to training
 Checked   tests/parity/test_diffusionbert.py (recorded vectors), tests/families/test_diffusion_bert.py
 """
@@ -20,11 +20,11 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.time_grid import Grid as GridRule
+from mezzotint.decode.samplers.time_grid import TimeGrid as GridRule
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.diffusion_bert import Hybrid, before
-from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.diffusion_bert import DiffusionBERTLoss, before
+from mezzotint.objectives.times import DiscreteTimes, whole
 from mezzotint.processes.markov.by_name import occurrences
 from mezzotint.processes.spindle import Frequency, Information, Spindle
 from mezzotint.rng import Rng, draw
@@ -55,15 +55,15 @@ class DiffusionBERT:
         counts = torch.tensor(self.counts or (0,) * vocab)
         ease = {"code": Frequency, "paper": Information}[self.form](counts)
         process = Spindle(vocab, mask_id, ease, self.strength)
-        step = {"exact": Exact, "published": Published}[self.sampler](process, mask_id)
+        step = {"exact": Exact, "published": PublishedLoss}[self.sampler](process, mask_id)
         return diffusion_bert(process, self.steps, self.weight, step, never=mask_id)
 
 
 def diffusion_bert(
-    process: Spindle, steps: int, weight: float, step: "Exact | Published", *, never: int | None = None
+    process: Spindle, steps: int, weight: float, step: "Exact | PublishedLoss", *, never: int | None = None
 ) -> Family:
     """DiffusionBERT over a process, with T = `steps` and one of its two samplers."""
-    grid = Grid(whole, steps)
+    grid = DiscreteTimes(whole, steps)
 
     def read(raw: Tensor) -> Tensor:
         return log_p(raw, never).exp()
@@ -71,7 +71,7 @@ def diffusion_bert(
     def bound(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return steps * process.cost(read(raw), x_0, x_t, t, before(t, steps))
 
-    loss = Denoising(process, Hybrid(process, steps, weight, read), grid)
+    loss = Denoising(process, DiffusionBERTLoss(process, steps, weight, read), grid)
     return Family(process, loss, GridRule(step), step, Denoising(process, bound, grid))
 
 
@@ -87,7 +87,7 @@ class Exact:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedLoss:
     """The same as the code takes it, with the survivals of the likeliest tokens and the average step."""
 
     process: Spindle

@@ -8,7 +8,7 @@ Network   x_0 itself (sec. 4.2): denoisers/networks/embedding_network.py; roundi
 Bound     sum of the exact Gaussian KLs (eq. 1, App. D), of the chain from E w instead of x_0:
           objectives/gaussian_bound.py
 Sampler   decode/samplers/ddpm.py: the posterior's step, or DDIM's; f clamped to the nearest embedding (sec. 4.3) from a
-          time on; fewer steps with `processes.betas.Respaced` as the plan's times; fixed columns infill:
+          time on; fewer steps with `processes.gaussian_schedules.Respaced` as the plan's times; fixed columns infill:
           decode/samplers/embedding_canvas.py
 Control   decode/guidance/gradients.py (sec. 5.1); of several samples the likeliest:
           decode/guidance/minimum_bayes_risk.py (sec. 5.3)
@@ -24,13 +24,13 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.ddpm import GaussianReverse
 from mezzotint.decode.samplers.time_grid import LatentGrid
 from mezzotint.families.base import Family
 from mezzotint.families.forms.embeddings import Latent, features, real
-from mezzotint.objectives.embedding_denoising import Noised, Vectors
-from mezzotint.objectives.gaussian_bound import Chain
-from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.embedding_denoising import EmbeddingDenoising, Noised
+from mezzotint.objectives.gaussian_bound import GaussianBound
+from mezzotint.objectives.times import DiscreteTimes, whole
 from mezzotint.processes.gaussian import Gaussian, coefficients, divergence, fresh
 from mezzotint.processes.gaussian_schedules import TABLES, Table
 
@@ -56,13 +56,14 @@ class DiffusionLM:
         ids, schedule = real(vocab, mask_id), Table.of(TABLES[self.table](self.steps))
         table = fresh(ids, features(self.width, ids, 16, 128), self.seed)
         process = Gaussian(table, schedule, spread=first(schedule), trainable=True)
-        return diffusion_lm(process, self.steps, Back(process, self.eta, self.clamp))
+        return diffusion_lm(process, self.steps, GaussianReverse(process, self.eta, self.clamp))
 
 
-def diffusion_lm(process: Gaussian, steps: int, back: Back | None = None) -> Family:
+def diffusion_lm(process: Gaussian, steps: int, back: GaussianReverse | None = None) -> Family:
     """Diffusion-LM on embeddings of any origin, trained at `steps` times."""
-    update, grid, losses = back or Back(process, clamp=1.0), Grid(whole, steps), Losses(process, steps)
-    loss, bound = Vectors(process, losses, grid), Vectors(process, Chain(process, steps), grid)
+    update, times = back or GaussianReverse(process, clamp=1.0), DiscreteTimes(whole, steps)
+    loss = EmbeddingDenoising(process, DiffusionLMLosses(process, steps), times)
+    bound = EmbeddingDenoising(process, GaussianBound(process, steps), times)
     return Family(
         process,
         loss,
@@ -80,7 +81,7 @@ def first(schedule: Table) -> float:
 
 
 @dataclass(frozen=True)
-class Losses:
+class DiffusionLMLosses:
     """(raw, what it answers) -> terms Float[B, L]: the training loss, and `published`'s in bits."""
 
     process: Gaussian

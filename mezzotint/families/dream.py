@@ -23,7 +23,7 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.propose import entropy
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import due
+from mezzotint.decode.select import by_budget
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.objectives.masked_cross_entropy import Counted, inverse, per_masked
@@ -52,7 +52,7 @@ def dream(process: Absorbing, eps: float = 1e-3, near: float | None = 0.1) -> Fa
     never = Ban(torch.arange(process.vocab) == process.mask_id)
     weigh = inverse if near is None else Cart(near)
     objective = Counted(process, weigh, per_masked, Clipped(whole, eps, 1.0), given=1)
-    return Family(process, objective, Unmask(entropy, due, shapers=(never,)), lookback=1)
+    return Family(process, objective, Unmask(entropy, by_budget, shapers=(never,)), lookback=1)
 
 
 @dataclass(frozen=True)

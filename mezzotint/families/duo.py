@@ -22,12 +22,12 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.samplers.psi_samplers import Kappa, mixed
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.decode.shapers import TopP
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.duo import Curriculum, LevelLoss, at_levels
-from mezzotint.processes.gaussian_argmax import Gaussian
+from mezzotint.processes.gaussian_argmax import GaussianArgmax
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule
@@ -58,13 +58,13 @@ class Duo:
         """The family over `vocab` ids, of which [MASK] is never drawn."""
         process = Uniform(vocab, self.schedule, mask_id)
         discrete = Denoising(process, at_levels(nelbo(process), self.schedule))
-        update = Back(process, self.kappa, self.nucleus, self.greedy)
+        update = PsiStep(process, self.kappa, self.nucleus, self.greedy)
         if not self.curriculum:
-            return Family(process, discrete, Grid(update), update)
-        twin = Gaussian(process.ids, *self.gamma)
+            return Family(process, discrete, TimeGrid(update), update)
+        twin = GaussianArgmax(process.ids, *self.gamma)
         tau, few = self.tau, self.largest
         lesson = Curriculum(twin, self.schedule, nelbo(process), discrete, self.curriculum, tau, mask_id, few)
-        return Family(process, lesson, Grid(update), update, discrete)
+        return Family(process, lesson, TimeGrid(update), update, discrete)
 
 
 def nelbo(process: Uniform) -> LevelLoss:
@@ -97,7 +97,7 @@ def nelbo(process: Uniform) -> LevelLoss:
 
 
 @dataclass(frozen=True)
-class Back:
+class PsiStep:
     """(raw, x_t, t, s, rng) -> x_s."""
 
     process: Uniform

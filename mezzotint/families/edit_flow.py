@@ -31,8 +31,8 @@ from mezzotint.families.base import Family, log_p
 from mezzotint.families.forms.variable_length import Elastic
 from mezzotint.objectives import edit_rate_losses
 from mezzotint.objectives.times import Levels, Squared, spread, whole
-from mezzotint.objectives.variable_length import Growing, Path
-from mezzotint.processes.alignment import Coupling, Empty, Scattered, apart, padded, shortest
+from mezzotint.objectives.variable_length import Path, VariableLength
+from mezzotint.processes.alignment import Coupling, EmptySource, RandomSource, apart, padded, shortest
 from mezzotint.processes.mixture_path import FlowSchedule, MixturePath, Power, absent, masked_source, share
 from mezzotint.rng import Rng, draw
 
@@ -53,10 +53,10 @@ class EditFlow:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids; the blank is the id behind them, [MASK] has no use here and is never written."""
-        coupling, cost = Empty(vocab), edit_rate_losses.inserted
+        coupling, cost = EmptySource(vocab), edit_rate_losses.inserted
         if self.random:
             ids = tuple(token for token in range(vocab) if token != mask_id)
-            coupling, cost = Scattered(ids, self.random, ALIGNMENTS[self.alignment], vocab), edit_rate_losses.aligned
+            coupling, cost = RandomSource(ids, self.random, ALIGNMENTS[self.alignment], vocab), edit_rate_losses.aligned
         return edit_flow(MixturePath(masked_source(vocab + 1, vocab), self.schedule), coupling, cost, mask_id)
 
 
@@ -89,7 +89,7 @@ def edit_flow(
         tokens, first, counts = splice(held, tokens, ~deleted, inserts.long(), blank)
         return rewritten(canvas, step, fill(tokens, first, counts, draw(inserted.exp(), rng.fork(_INSERTED))))
 
-    objective = Growing(corrupt, loss, Levels(Squared(whole), process.schedule), blank)
+    objective = VariableLength(corrupt, loss, Levels(Squared(whole), process.schedule), blank)
     return Family(process, objective, rule, form=Elastic(blank, EditHeads))
 
 

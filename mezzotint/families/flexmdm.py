@@ -34,8 +34,8 @@ from mezzotint.families.base import Family, log_p
 from mezzotint.families.forms.variable_length import Elastic
 from mezzotint.objectives.edit_rate_losses import joined
 from mezzotint.objectives.times import Squared, spread, whole
-from mezzotint.objectives.variable_length import Growing, Path
-from mezzotint.processes.insertion import Joining
+from mezzotint.objectives.variable_length import Path, VariableLength
+from mezzotint.processes.insertion import Insertion
 from mezzotint.processes.mixture_path import FlowSchedule, Power, absent, hazard, share
 from mezzotint.rng import Rng, draw
 
@@ -60,10 +60,10 @@ class FlexMDM:
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included; the blank is the id behind them."""
-        return flexmdm(Joining(vocab, mask_id, self.insert, self.reveal), self.confident, even=self.weights == "even")
+        return flexmdm(Insertion(vocab, mask_id, self.insert, self.reveal), self.confident, even=self.weights == "even")
 
 
-def flexmdm(process: Joining, confident: bool = False, *, even: bool = False) -> Family:
+def flexmdm(process: Insertion, confident: bool = False, *, even: bool = False) -> Family:
     """FlexMDM on a process; settings as above."""
     mask_id, blank = process.mask_id, process.blank
 
@@ -76,13 +76,13 @@ def flexmdm(process: Joining, confident: bool = False, *, even: bool = False) ->
         joins, reveals = joined(path, rate, logp, mask_id, blank)
         return hazard(process.insert, t) * joins + hazard(process.reveal, t) * reveals
 
-    bound = Growing(corrupt, lambda raw, path, t: spread(t) * loss(raw, path, t), Squared(whole), blank)
-    levelled = Growing(corrupt, lambda raw, path, t: t * loss(raw, path, t), whole, blank)
+    bound = VariableLength(corrupt, lambda raw, path, t: spread(t) * loss(raw, path, t), Squared(whole), blank)
+    levelled = VariableLength(corrupt, lambda raw, path, t: t * loss(raw, path, t), whole, blank)
     rule, form = leaping(process, confident), Elastic(blank, GapHeads)
     return Family(process, levelled if even else bound, rule, bound=bound, form=form)
 
 
-def leaping(process: Joining, confident: bool) -> Rule:
+def leaping(process: Insertion, confident: bool) -> Rule:
     """The sampler: reveal and insert at once, from the same state."""
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:

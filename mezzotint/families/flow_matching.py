@@ -22,14 +22,14 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.samplers.flow_euler import Euler
-from mezzotint.decode.samplers.time_grid import Grid, Update
+from mezzotint.decode.samplers.time_grid import TimeGrid, Update
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
 from mezzotint.families.udlm import continuous, udlm
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes import mixture_path
-from mezzotint.processes.mixture_path import FlowSchedule, Kept, MixturePath, Power
+from mezzotint.processes.mixture_path import ConditionalCoupling, FlowSchedule, MixturePath, Power
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
 
@@ -61,7 +61,7 @@ class FlowMatching:
         Raises:
             ConfigError: a reversal of masks, which is masked diffusion as it is, or of anything but uniform noise.
         """
-        coupling = Kept(self.kept) if self.kept else None
+        coupling = ConditionalCoupling(self.kept) if self.kept else None
         process = MixturePath(SOURCES[self.source](vocab, mask_id), self.schedule, coupling)
         loss = {"generalised-kl": generalised_kl(process), "cross-entropy": cross_entropy}[self.loss]
         if self.sampler == "reversal":
@@ -77,7 +77,7 @@ def flow_matching(process: MixturePath, loss: TokenLoss, solver: Update) -> Fami
     """Flow matching on a process, with a token loss and a solver."""
     objective = Denoising(process, loss, Clipped(whole, EARLIEST, 1.0))
     alone = MixturePath(process.source, process.schedule)
-    return Family(process, objective, Grid(solver), solver, bound(alone))
+    return Family(process, objective, TimeGrid(solver), solver, bound(alone))
 
 
 def reversal(process: MixturePath, loss: TokenLoss, noise: Uniform) -> Family:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from mezzotint.batch import Batch
 from mezzotint.config import config
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.processes.mixture import Mixture
@@ -86,7 +86,7 @@ def gidd(process: Mixture, weigh: Weights, times: Even, min_p: float = 0.0) -> F
         return draw(step(process, raw, x_t, t, s, min_p), rng)
 
     bound = Denoising(process, loss(process, process.weight), Even(1e-7))
-    return Family(process, Denoising(process, loss(process, weigh), times), Grid(update), update, bound)
+    return Family(process, Denoising(process, loss(process, weigh), times), TimeGrid(update), update, bound)
 
 
 def loss(process: Mixture, weigh: Weights) -> TokenLoss:

@@ -24,7 +24,7 @@ from mezzotint.decode.select import leftmost
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Causal, CausalNoisyThenClean
-from mezzotint.objectives.masked_and_next_token import Joint
+from mezzotint.objectives.masked_and_next_token import MaskedAndNextToken
 from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
 from mezzotint.objectives.times import everything
 from mezzotint.processes.absorbing import Absorbing
@@ -48,4 +48,6 @@ class IDLM:
         masked = Counted(process, plain, per_masked, everything, layout, given=1)
         never = Ban(torch.arange(vocab) == mask_id)
         rule = Unmask(likeliest, leftmost, shapers=(never,))
-        return Family(process, Joint(masked, 1, self.following), rule, reading=Causal(), block=1, lookback=1)
+        return Family(
+            process, MaskedAndNextToken(masked, 1, self.following), rule, reading=Causal(), block=1, lookback=1
+        )

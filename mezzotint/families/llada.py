@@ -19,7 +19,7 @@ from pydantic import Field
 from mezzotint.config import config
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import surest
+from mezzotint.decode.select import most_confident
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.objectives.masked_cross_entropy import Counted, per_text, per_token
@@ -48,4 +48,4 @@ def llada(process: Absorbing, eps: float = 1e-3, times: Times = whole, *, answer
     never = Ban(torch.arange(process.vocab) == process.mask_id)
     count = per_text if answers else per_token
     objective = Counted(process, count=count, times=Clipped(times, eps, 1.0))
-    return Family(process, objective, Unmask(likeliest, surest, shapers=(never,)))
+    return Family(process, objective, Unmask(likeliest, most_confident, shapers=(never,)))

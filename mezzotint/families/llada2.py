@@ -27,7 +27,7 @@ from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.base import Objective
-from mezzotint.objectives.levenshtein_editing import Redrafted
+from mezzotint.objectives.levenshtein_editing import LevenshteinEditing
 from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
@@ -72,7 +72,7 @@ class LLaDA2:
         bound = Counted(process, times=Clipped(PerBlock(self.block), 1e-3, 1.0), layout=layout)
         objective: Objective = Counted(process, times=times, layout=layout, certain=self.certain)
         if self.edit_ids is not None:
-            objective = Redrafted(process, self.edit_ids, self.block, times, layout)
+            objective = LevenshteinEditing(process, self.edit_ids, self.block, times, layout)
         elif self.answers:
             objective = Counted(process, plain, per_masked, times, layout, mirrored=True, certain=self.certain)
         never = Ban(torch.isin(torch.arange(vocab), torch.tensor([mask_id, *edit_ids])))

@@ -26,15 +26,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.ddpm import GaussianReverse
 from mezzotint.decode.samplers.embedding_canvas import Noting
 from mezzotint.decode.samplers.time_grid import LatentGrid
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven
 from mezzotint.families.base import Family
 from mezzotint.families.forms.embeddings import Latent, features, real
-from mezzotint.objectives.embedding_denoising import Given, Noised, Spans, Vectors
-from mezzotint.objectives.gaussian_bound import Chain
-from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.embedding_denoising import EmbeddingDenoising, Given, Noised, Spans
+from mezzotint.objectives.gaussian_bound import GaussianBound
+from mezzotint.objectives.times import DiscreteTimes, whole
 from mezzotint.processes.gaussian import Gaussian, Readout, fresh, scaled
 from mezzotint.processes.gaussian_schedules import Table, cosine_from
 
@@ -70,10 +70,10 @@ class SED:
 
 def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
     """SED on a process with frozen embeddings, trained at `steps` times."""
-    update, grid = Back(process), Grid(whole, steps)
+    update, grid = GaussianReverse(process), DiscreteTimes(whole, steps)
     objective, bound = (
-        Vectors(process, Losses(process), grid, given=given),
-        Vectors(process, Chain(process, steps), grid),
+        EmbeddingDenoising(process, SEDLosses(process), grid, given=given),
+        EmbeddingDenoising(process, GaussianBound(process, steps), grid),
     )
     rule, form = Noting(LatentGrid(update, process.round)), Latent(process, steps, partial(wrapped, process=process))
     return Family(process, objective, rule, update, bound, form=form, moments=update.moments)
@@ -87,7 +87,7 @@ def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, 
     return ClassifierFree(SelfConditioned(network, process.width), Ungiven(process.width), scale, drop)
 
 
-class Losses:
+class SEDLosses:
     """(raw, what it answers) -> terms Float[B, L]."""
 
     def __init__(self, process: Gaussian) -> None:

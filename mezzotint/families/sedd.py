@@ -22,15 +22,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.score_reverse import Back, Reading, analytic, euler
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.score_reverse import Reading, ScoreReverse, analytic, euler
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
 from mezzotint.objectives.denoising import Denoising
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.base import Discrete
-from mezzotint.processes.score_noise import Relaxing, masking, spreading
+from mezzotint.processes.score_noise import ScoreNoise, masking, spreading
 from mezzotint.processes.score_parameterisation import Mixed, Scaled, present
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear, Schedule, Survival, noise_rate
@@ -66,10 +66,10 @@ class SEDD:
         raw = scaled if self.scaled else present
         reading = raw if self.answers == "scores" else Ratios(noise, self.schedule, mask_id)
         step = {"analytic": analytic, "euler": euler}[self.sampler](noise, self.schedule)
-        return sedd(process, noise, reading, Back(noise, reading, step, mask_id, self.schedule))
+        return sedd(process, noise, reading, ScoreReverse(noise, reading, step, mask_id, self.schedule))
 
 
-def sedd(process: Discrete, noise: Relaxing, reading: Reading, back: Back) -> Family:
+def sedd(process: Discrete, noise: ScoreNoise, reading: Reading, back: ScoreReverse) -> Family:
     """SEDD on a process and the noise it is made of."""
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
@@ -79,14 +79,14 @@ def sedd(process: Discrete, noise: Relaxing, reading: Reading, back: Back) -> Fa
         return noise_rate(process.schedule, exact).to(nats.dtype) * nats
 
     objective = Denoising(process, token_loss, Clipped(whole, EARLIEST, 1.0))
-    return Family(process, objective, Grid(back), back, Denoising(process, token_loss))
+    return Family(process, objective, TimeGrid(back), back, Denoising(process, token_loss))
 
 
 @dataclass(frozen=True)
 class Ratios:
     """Log scores of a network that answers logits of the clean token, as MDLM's and UDLM's do."""
 
-    noise: Relaxing
+    noise: ScoreNoise
     schedule: Survival
     never: int
 

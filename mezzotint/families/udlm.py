@@ -22,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.families.base import Family, informed, log_p
 from mezzotint.objectives import times
 from mezzotint.objectives.denoising import Denoising, TokenLoss
@@ -59,12 +59,12 @@ def udlm(process: Uniform, steps: int | None = None) -> Family:
     if steps is None:
         objective = Denoising(process, continuous(process))
     else:
-        objective = Denoising(process, finite(process, steps), times.Grid(times.whole, steps))
+        objective = Denoising(process, finite(process, steps), times.DiscreteTimes(times.whole, steps))
 
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         return draw(step(process, raw, x_t, t, s), rng)
 
-    return Family(process, objective, Grid(update), update, chances=partial(step, process))
+    return Family(process, objective, TimeGrid(update), update, chances=partial(step, process))
 
 
 def continuous(process: Uniform) -> TokenLoss:

@@ -26,7 +26,7 @@ from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Causal, CausalNoisyThenClean, DecidedFirst
 from mezzotint.objectives.fixed_count_masks import Exactly
-from mezzotint.objectives.masked_and_next_token import Joint
+from mezzotint.objectives.masked_and_next_token import MaskedAndNextToken
 from mezzotint.objectives.masked_cross_entropy import Counted, as_weighed, balanced
 from mezzotint.objectives.times import Clipped, PerBlock
 from mezzotint.processes.absorbing import Absorbing
@@ -55,4 +55,4 @@ class WeDLM:
         masked = Counted(process, balanced, as_weighed, times, layout, choose=Exactly(self.block))
         never = Ban(torch.arange(vocab) == mask_id)
         rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
-        return Family(process, Joint(masked, 0, self.following), rule, reading=Causal())
+        return Family(process, MaskedAndNextToken(masked, 0, self.following), rule, reading=Causal())

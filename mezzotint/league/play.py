@@ -26,7 +26,7 @@ from mezzotint.errors import ConfigError
 from mezzotint.evaluate.bench.machine import commit, forget_peak, machine, peak_memory, versions
 from mezzotint.evaluate.generative import counted, quality
 from mezzotint.evaluate.infilling import rewritten
-from mezzotint.models.trained import Scratch, measure, objective_of
+from mezzotint.models.trained import TrainedModel, measure, objective_of
 from mezzotint.recipes import from_scratch
 from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
@@ -136,7 +136,7 @@ def _played(
 ) -> list[dict[str, Any]]:
     """Every piece's record, trained and measured where it is missing."""
     results: list[dict[str, Any]] = []
-    judge: Scratch | None = None
+    judge: TrainedModel | None = None
     begun, made = time.perf_counter(), 0
     for number, (name, seed) in enumerate(pieces):
         at = folder / f"{name}-{seed}"
@@ -151,7 +151,7 @@ def _played(
             result = f"{found['bits_per_character']:.3f} +- {found['standard_error']:.3f} bits per character"
             tell(f"{name}: {result}; about {left / 60:.0f} minutes left")
         if name == JUDGE:
-            judge = Scratch.load(at / "run" / "export")
+            judge = TrainedModel.load(at / "run" / "export")
         results.append({"name": name, "seed": seed, **found})
     return results
 
@@ -167,7 +167,7 @@ def _recipe(league: League, name: str, seed: int, times: int = 1) -> from_scratc
 
 
 def _piece(
-    league: League, recipe: from_scratch.Small, at: Path, digest: str, corpus: Corpus, judge: Scratch | None
+    league: League, recipe: from_scratch.Small, at: Path, digest: str, corpus: Corpus, judge: TrainedModel | None
 ) -> dict[str, Any]:
     """Train one model and measure it."""
     forget_peak()
@@ -179,7 +179,7 @@ def _piece(
     seconds = time.process_time() - begun
     if outcome.signal:
         raise KeyboardInterrupt
-    model = Scratch.load(at / "run" / "export")
+    model = TrainedModel.load(at / "run" / "export")
     batches = held_windows(corpus, recipe.length, league.windows)
     bits, error = measure(model.network, objective_of(model.family), batches, draws=4).bits(corpus.test.ratio)
     a_step = recipe.rows * recipe.length * recipe.train.accumulate
@@ -218,7 +218,7 @@ def held_windows(corpus: Corpus, length: int, windows: int) -> list[Batch]:
     return [pages.batch(number * len(pages) // count) for number in range(count)]
 
 
-def _budgets(league: League, model: Scratch) -> Iterator[int]:
+def _budgets(league: League, model: TrainedModel) -> Iterator[int]:
     """Numbers of steps that mean something for a family: one column a time needs as many as there are columns."""
     blocks = model.shape.length // (model.family.block or model.shape.length)
     seen: set[int] = set()

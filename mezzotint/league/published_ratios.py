@@ -10,7 +10,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True)
-class Found:
+class PublishedPair:
     """One published pair: a family and the autoregressive model of the same table."""
 
     where: str
@@ -33,27 +33,27 @@ _OWT = "OpenWebText, 2406.07524"
 _OWT_BLOCKS = "OpenWebText, 2503.09573"
 _OWT_DUO = "OpenWebText, 2506.10892"
 
-PUBLISHED: dict[str, tuple[Found, ...]] = {
+PUBLISHED: dict[str, tuple[PublishedPair, ...]] = {
     "mdlm": (
-        Found("text8, as the paper of RDLM lists it", 1.40, 1.23),
-        Found("LM1B, 33 B tokens, 2406.07524", 27.04, 22.32, "perplexity"),
-        Found("LM1B, 327 B tokens, 2406.07524", 23.00, 20.86, "perplexity"),
-        Found(_OWT, 23.21, 17.54, "perplexity"),
+        PublishedPair("text8, as the paper of RDLM lists it", 1.40, 1.23),
+        PublishedPair("LM1B, 33 B tokens, 2406.07524", 27.04, 22.32, "perplexity"),
+        PublishedPair("LM1B, 327 B tokens, 2406.07524", 23.00, 20.86, "perplexity"),
+        PublishedPair(_OWT, 23.21, 17.54, "perplexity"),
     ),
     "bd3lm": (
-        Found(f"{_OWT_BLOCKS}, blocks of 16", 22.27, 17.54, "perplexity"),
-        Found(f"{_OWT_BLOCKS}, blocks of 8", 21.68, 17.54, "perplexity"),
-        Found(f"{_OWT_BLOCKS}, blocks of 4", 20.73, 17.54, "perplexity"),
+        PublishedPair(f"{_OWT_BLOCKS}, blocks of 16", 22.27, 17.54, "perplexity"),
+        PublishedPair(f"{_OWT_BLOCKS}, blocks of 8", 21.68, 17.54, "perplexity"),
+        PublishedPair(f"{_OWT_BLOCKS}, blocks of 4", 20.73, 17.54, "perplexity"),
     ),
-    "d3pm-absorbing": (Found("text8, 2107.03006, 1,000 steps", 1.45, 1.23),),
-    "d3pm-uniform": (Found("text8, 2107.03006, 1,000 steps", 1.61, 1.23),),
-    "sedd-absorbing": (Found(_TEXT8, 1.39, 1.23), Found(_OWT, 24.10, 17.54, "perplexity")),
-    "sedd-uniform": (Found(_TEXT8, 1.47, 1.23), Found(_OWT_DUO, 29.7, 17.5, "perplexity")),
-    "udlm": (Found(_OWT_DUO, 27.4, 17.5, "perplexity"),),
-    "duo": (Found(_OWT_DUO, 25.2, 17.5, "perplexity"),),
+    "d3pm-absorbing": (PublishedPair("text8, 2107.03006, 1,000 steps", 1.45, 1.23),),
+    "d3pm-uniform": (PublishedPair("text8, 2107.03006, 1,000 steps", 1.61, 1.23),),
+    "sedd-absorbing": (PublishedPair(_TEXT8, 1.39, 1.23), PublishedPair(_OWT, 24.10, 17.54, "perplexity")),
+    "sedd-uniform": (PublishedPair(_TEXT8, 1.47, 1.23), PublishedPair(_OWT_DUO, 29.7, 17.5, "perplexity")),
+    "udlm": (PublishedPair(_OWT_DUO, 27.4, 17.5, "perplexity"),),
+    "duo": (PublishedPair(_OWT_DUO, 25.2, 17.5, "perplexity"),),
     "diffusion-lm": (
-        Found("E2E, 2205.14217", 2.28, 1.77, "nats per token"),
-        Found("ROCStories, 2205.14217", 3.88, 3.05, "nats per token"),
+        PublishedPair("E2E, 2205.14217", 2.28, 1.77, "nats per token"),
+        PublishedPair("ROCStories, 2205.14217", 3.88, 3.05, "nats per token"),
     ),
 }
 """By the league's names; families that are missing have no pair with a baseline of their own."""

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from mezzotint.config import config, from_dict, to_dict
 from mezzotint.data.attributes import Attribute
-from mezzotint.decode.guidance.gradients import Wanted
-from mezzotint.denoisers.networks.embedding_network import Classifier
+from mezzotint.decode.guidance.gradients import ClassifierEnergy
+from mezzotint.denoisers.networks.embedding_network import NoisyTextClassifier
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
-from mezzotint.models.trained import Scratch, store
+from mezzotint.models.trained import TrainedModel, store
 
 
 @config
-class JudgeShape:
+class ClassifierConfig:
     """What is needed to build a judge again."""
 
     network: TransformerConfig
@@ -33,20 +33,20 @@ class JudgeShape:
 
 
 @dataclass(frozen=True)
-class Judge:
+class TrainedClassifier:
     """Reads texts of a model at any time of its noise."""
 
-    shape: JudgeShape
-    network: Classifier
+    shape: ClassifierConfig
+    network: NoisyTextClassifier
 
     @classmethod
-    def fresh(cls, shape: JudgeShape) -> "Judge":
+    def fresh(cls, shape: ClassifierConfig) -> "TrainedClassifier":
         """A judge that knows nothing yet."""
         asked = shape.attribute
-        return cls(shape, Classifier(shape.network, shape.width, asked.classes, tagging=asked.tagging))
+        return cls(shape, NoisyTextClassifier(shape.network, shape.width, asked.classes, tagging=asked.tagging))
 
     @classmethod
-    def load(cls, folder: Path, model: Path) -> "Judge":
+    def load(cls, folder: Path, model: Path) -> "TrainedClassifier":
         """What `save` wrote, for the model in another folder.
 
         Raises:
@@ -56,7 +56,7 @@ class Judge:
             record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
             if record["kind"] != "judge":
                 raise CheckpointError("it holds no judge")
-            judge = cls.fresh(from_dict(JudgeShape, record["shape"]))
+            judge = cls.fresh(from_dict(ClassifierConfig, record["shape"]))
             judge.network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
             problem = error.strerror if isinstance(error, OSError) else str(error)
@@ -85,15 +85,15 @@ class Judge:
     def chances(self, labels: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """log p(labels | x_t), Float[B]: `guidance.classifier.Judge`; x_t may be more rows than labels of one text."""
         x = x_t if x_t.is_floating_point() else F.one_hot(x_t, self.shape.width).float()
-        return -Wanted(self.network, labels[:1].expand(len(x), *labels.shape[1:]))(x, t)
+        return -ClassifierEnergy(self.network, labels[:1].expand(len(x), *labels.shape[1:]))(x, t)
 
 
-def reads(model: Scratch) -> int:
+def reads(model: TrainedModel) -> int:
     """How wide the vectors of a judge of this model are."""
     return getattr(model.family.process, "width", model.vocabulary.vocab)
 
 
-def guidable(model: Scratch) -> None:
+def guidable(model: TrainedModel) -> None:
     """Raises ConfigError for a family whose step judges cannot change."""
     if model.family.moments is None and model.family.chances is None:
         raise ConfigError(f"{model.shape.family.kind} cannot be guided by judges: take mdlm, udlm, diffusion_lm or sed")

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas
-from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, both, every, expanded
-from mezzotint.decode.guidance.gradients import Steered, Wanted
+from mezzotint.decode.guidance.classifier import ClassifierGuided, FreeGuided, both, every, expanded
+from mezzotint.decode.guidance.gradients import ClassifierEnergy, GradientGuided
 from mezzotint.decode.guidance.minimum_bayes_risk import most_agreed
 from mezzotint.decode.rule import Rule
 from mezzotint.decode.samplers.embedding_canvas import Noting
-from mezzotint.decode.samplers.time_grid import Grid
-from mezzotint.denoisers.wrappers import ClassifierFree, Told
+from mezzotint.decode.samplers.time_grid import TimeGrid
+from mezzotint.denoisers.wrappers import ClassConditioned, ClassifierFree
 from mezzotint.errors import ConfigError
-from mezzotint.models.classifier import Judge, guidable
-from mezzotint.models.trained import Scratch
+from mezzotint.models.classifier import TrainedClassifier, guidable
+from mezzotint.models.trained import TrainedModel
 from mezzotint.processes.gaussian import Gaussian
 
 
 @dataclass(frozen=True)
-class Guidance:
+class ClassifierGuidance:
     """How strongly judges are heard, and how those of tokens are asked."""
 
     strength: float = 1.0
@@ -31,8 +31,10 @@ class Guidance:
     """Ask a judge about every token of every column in place of its slope; for families of tokens."""
 
 
-def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor]], how: Guidance) -> Rule:
-    """The family's step, guided towards labels that `Judge.wish` made.
+def rule_of(
+    model: TrainedModel, canvas: Canvas, wishes: Sequence[tuple[TrainedClassifier, Tensor]], how: ClassifierGuidance
+) -> Rule:
+    """The family's step, guided towards labels that `TrainedClassifier.wish` made.
 
     Raises:
         ConfigError: a family whose step cannot be guided.
@@ -41,9 +43,9 @@ def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor
     if not wishes:
         return family.rule
     if family.moments is not None:
-        energies = [Wanted(judge.network, labels, how.strength) for judge, labels in wishes]
+        energies = [ClassifierEnergy(judge.network, labels, how.strength) for judge, labels in wishes]
         # steps that are normal are those of vectors
-        steered = Steered(family.moments, cast(Gaussian, family.process).round, energies)
+        steered = GradientGuided(family.moments, cast(Gaussian, family.process).round, energies)
         # a canvas that notes the network's last answers goes on doing so
         return Noting(steered) if canvas.notes else steered
     guidable(model)
@@ -54,10 +56,10 @@ def rule_of(model: Scratch, canvas: Canvas, wishes: Sequence[tuple[Judge, Tensor
     def said(x_t: Tensor, t: Tensor) -> Tensor:
         return torch.stack([judge.chances(labels, x_t, t) for judge, labels in wishes]).sum(0)
 
-    return Grid(JudgeGuided(family.chances, said, how.strength, every if how.exact else expanded))
+    return TimeGrid(ClassifierGuided(family.chances, said, how.strength, every if how.exact else expanded))
 
 
-def scaled(model: Scratch, scale: float) -> None:
+def scaled(model: TrainedModel, scale: float) -> None:
     """Guidance without a classifier: how strongly given columns, and the last estimate, are followed.
 
     Raises:
@@ -72,12 +74,12 @@ def scaled(model: Scratch, scale: float) -> None:
 
 
 def samples(
-    model: Scratch,
+    model: TrainedModel,
     columns: Sequence[int | None],
     steps: int,
     seeds: Sequence[int],
-    wishes: Sequence[tuple[Judge, str]],
-    how: Guidance,
+    wishes: Sequence[tuple[TrainedClassifier, str]],
+    how: ClassifierGuidance,
 ) -> list[Canvas]:
     """A text per seed, from the same columns."""
     found: list[Canvas] = []
@@ -89,8 +91,8 @@ def samples(
     return found
 
 
-def told(
-    model: Scratch, columns: Sequence[int | None], steps: int, seeds: Sequence[int], value: str, scale: float
+def class_conditional(
+    model: TrainedModel, columns: Sequence[int | None], steps: int, seeds: Sequence[int], value: str, scale: float
 ) -> list[Canvas]:
     """A text per seed from a network that hears what the text is to be: D-CFG (2412.10193, sec. 3).
 
@@ -104,17 +106,19 @@ def told(
     attribute, chances = model.shape.told, model.family.chances
     if attribute is None or chances is None:
         raise ConfigError("this run was never told what its texts are: train mdlm or udlm with --set told=length")
-    rule = Grid(FreeGuided(chances, scale))
+    rule = TimeGrid(FreeGuided(chances, scale))
     found: list[Canvas] = []
     for seed in seeds:
         canvas = model.canvas([columns], seed)
         labels = torch.tensor(attribute.wanted(value, canvas.tokens.shape[1]))
         read = model.form.reader
-        *_, last = model.decode(canvas, steps, rule, both(read(Told(model.network, labels)), read(model.network)))
+        *_, last = model.decode(
+            canvas, steps, rule, both(read(ClassConditioned(model.network, labels)), read(model.network))
+        )
         found.append(last)
     return found
 
 
-def agreed(model: Scratch, canvases: Sequence[Canvas]) -> int:
+def agreed(model: TrainedModel, canvases: Sequence[Canvas]) -> int:
     """Which text agrees most with the others (Diffusion-LM, 2205.14217, sec. 5.3)."""
     return most_agreed([model.form.written(canvas)[0].tolist() for canvas in canvases])

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint
 from mezzotint.config import write_json
-from mezzotint.denoisers.causal_network import Causal
-from mezzotint.denoisers.draft_network import DrafterShape, Drafting
+from mezzotint.denoisers.causal_network import CausalNetwork
+from mezzotint.denoisers.draft_network import DrafterShape, DraftNetwork
 from mezzotint.denoisers.hybrid.adapter_file import load_adapter
 from mezzotint.engine.hybrid.cost_model import Costs, measured
 from mezzotint.engine.hybrid.modes import Mode
@@ -29,17 +29,17 @@ LONGEST_BLOCK = 64
 """Rows that one pass of a network takes."""
 
 
-def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal, Drafting | None, str]:
+def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[CausalNetwork, DraftNetwork | None, str]:
     """The causal network, the drafter where one is shipped for this checkpoint, and the name of the backend used."""
     adapter = shipped(checkpoint)
     if backend != "torch":
         from mezzotint.denoisers.native.build import NativeUnavailable
         from mezzotint.denoisers.native.decoder import NativeDecoder, NativeUnsupported
         from mezzotint.denoisers.native.drafter import NativeDrafter
-        from mezzotint.denoisers.native.runtime import Pool
+        from mezzotint.denoisers.native.runtime import ThreadPool
 
         try:
-            network = NativeDecoder(checkpoint, Pool(threads), CONTEXT)
+            network = NativeDecoder(checkpoint, ThreadPool(threads), CONTEXT)
         except (NativeUnavailable, NativeUnsupported):
             if backend == "native":
                 raise
@@ -51,7 +51,7 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
     return *_eager(checkpoint, adapter, threads), "torch"
 
 
-def costs(checkpoint: Checkpoint, network: Causal, drafter: Drafting, threads: int) -> Costs:
+def costs(checkpoint: Checkpoint, network: CausalNetwork, drafter: DraftNetwork, threads: int) -> Costs:
     """What rounds of drafting and verifying cost here: measured once per machine, kernels and model, and kept.
 
     The stores of both must be empty.
@@ -75,7 +75,7 @@ def costs(checkpoint: Checkpoint, network: Causal, drafter: Drafting, threads: i
     return new
 
 
-def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[Causal, Drafting | None]:
+def _eager(checkpoint: Checkpoint, adapter: Path | None, threads: int) -> tuple[CausalNetwork, DraftNetwork | None]:
     import torch
 
     from mezzotint.denoisers.hybrid.torch_backend import EagerDecoder, EagerDrafter, restored

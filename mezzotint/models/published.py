@@ -4,17 +4,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mezzotint.decode.methods.diffusion_gemma import CanvasModel, Renoising
-from mezzotint.decode.methods.dreamon import Stretch, Stretching
-from mezzotint.decode.methods.registry import Running, Way, way
+from mezzotint.decode.methods.diffusion_gemma import CanvasModel, UniformCanvases
+from mezzotint.decode.methods.dreamon import DreamOn, DreamOnRun
+from mezzotint.decode.methods.registry import Method, Running, method
 from mezzotint.decode.methods.speculative import may_judge
-from mezzotint.decode.run import Model, Written
+from mezzotint.decode.run import MaskedModel, Written
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
-from mezzotint.denoisers.published.open import Aligned, Published
+from mezzotint.denoisers.published.open import AlignedNetwork, PublishedModel
 from mezzotint.errors import CapacityError, ConfigError
 
 
-def model_of(published: Published) -> Model:
+def model_of(published: PublishedModel) -> MaskedModel:
     """What decoding must know of an opened model.
 
     Raises:
@@ -22,13 +22,13 @@ def model_of(published: Published) -> Model:
     """
     if published.mask_id is None:
         raise ConfigError(f"{published.name} has no mask token: it cannot be written by filling masks in")
-    assert isinstance(published.network, Aligned)
+    assert isinstance(published.network, AlignedNetwork)
     weight = next(published.network.parameters())
     tokens = None
     if published.tokenizer is not None:
         own = (published.mask_id, *(published.edit_ids or ()), *(published.stretch_ids or ()))
         tokens = max(1 + max(own), _ids(published))
-    return Model(
+    return MaskedModel(
         network=published.network,
         mask_id=published.mask_id,
         vocab=published.vocab,
@@ -43,7 +43,7 @@ def model_of(published: Published) -> Model:
     )
 
 
-def canvas_model_of(published: Published) -> CanvasModel:
+def canvas_model_of(published: PublishedModel) -> CanvasModel:
     """The same of a model that writes canvases from uniform noise.
 
     Raises:
@@ -57,23 +57,23 @@ def canvas_model_of(published: Published) -> CanvasModel:
     return CanvasModel(published.network, published.vocab, published.stop_ids, pad, device, size)
 
 
-def named(published: Published, name: str) -> Way | Renoising:
+def named(published: PublishedModel, name: str) -> Method | UniformCanvases:
     """The way of decoding of this name, with the numbers that the checkpoint gives for it.
 
     Raises:
         ConfigError: there is none.
     """
-    how = way(name)
-    return how.told(published.generation) if isinstance(how, Renoising) else how
+    how = method(name)
+    return how.told(published.generation) if isinstance(how, UniformCanvases) else how
 
 
 def begin(
-    published: Published,
+    published: PublishedModel,
     prompts: Sequence[Sequence[int]],
     length: int,
-    how: Way | Renoising,
+    how: Method | UniformCanvases,
     seeds: Sequence[int] | None = None,
-    verifier: Published | None = None,
+    verifier: PublishedModel | None = None,
 ) -> Running:
     """A generation that continues every prompt by at most `length` tokens; iterating it writes.
 
@@ -91,7 +91,7 @@ def begin(
     """
     longest = max(map(len, prompts), default=0) + length
     _fits(published, longest)
-    if isinstance(how, Renoising):
+    if isinstance(how, UniformCanvases):
         return how.begin(canvas_model_of(published), prompts, length, seeds)
     model = model_of(published)
     if verifier is not None:
@@ -100,12 +100,12 @@ def begin(
 
 
 def write(
-    published: Published,
+    published: PublishedModel,
     prompts: Sequence[Sequence[int]],
     length: int,
-    how: Way | Renoising,
+    how: Method | UniformCanvases,
     seeds: Sequence[int] | None = None,
-    verifier: Published | None = None,
+    verifier: PublishedModel | None = None,
 ) -> Written:
     """Continue every prompt by at most `length` tokens; arguments and errors are those of `begin`."""
     running = begin(published, prompts, length, how, seeds, verifier)
@@ -114,7 +114,7 @@ def write(
     return running.result()
 
 
-def around(published: Published, pieces: Sequence[Sequence[int]], length: int, how: Stretching) -> list[int | None]:
+def around(published: PublishedModel, pieces: Sequence[Sequence[int]], length: int, how: DreamOn) -> list[int | None]:
     """A text with a blank between every two pieces, as such models were trained: from its begin to its end token.
 
     Args:
@@ -133,12 +133,12 @@ def around(published: Published, pieces: Sequence[Sequence[int]], length: int, h
 
 
 def fill(
-    published: Published,
+    published: PublishedModel,
     texts: Sequence[Sequence[int | None]],
     length: int,
-    how: Stretching,
+    how: DreamOn,
     seeds: Sequence[int] | None = None,
-) -> Stretch:
+) -> DreamOnRun:
     """A generation that fills the blanks of every text, runs of None, with at most `length` tokens; `around` lays out.
 
     Raises:
@@ -150,10 +150,10 @@ def fill(
     return how.begin(model_of(published), texts, length, seeds)
 
 
-def _checked(verifier: Published, published: Published, model: Model, longest: int) -> Aligned:
+def _checked(verifier: PublishedModel, published: PublishedModel, model: MaskedModel, longest: int) -> AlignedNetwork:
     """The verifier's network."""
     network = verifier.network
-    if not isinstance(network, Aligned) or not may_judge(network, verifier.attention):
+    if not isinstance(network, AlignedNetwork) or not may_judge(network, verifier.attention):
         raise ConfigError(f"{verifier.name} cannot check drafts: only a causal model can")
     words = [_words(each) for each in (verifier, published)]
     if model.words > verifier.vocab or (None not in words and words[0] != words[1]):
@@ -162,12 +162,12 @@ def _checked(verifier: Published, published: Published, model: Model, longest: i
     return network
 
 
-def _fits(published: Published, longest: int) -> None:
+def _fits(published: PublishedModel, longest: int) -> None:
     if longest > published.context:
         raise CapacityError(f"cannot write to {longest} tokens: {published.name} reads at most {published.context}")
 
 
-def _words(published: Published) -> object:
+def _words(published: PublishedModel) -> object:
     """The ordinary entries of the vocabulary; added ones may differ between a model and the one it came from."""
     if published.tokenizer is None:
         return None
@@ -177,7 +177,7 @@ def _words(published: Published) -> object:
     return vocab if isinstance(vocab, list) else {word: at for word, at in vocab.items() if word not in added}
 
 
-def _ids(published: Published) -> int:
+def _ids(published: PublishedModel) -> int:
     """Ids that the tokenizer knows; rows of the vocabulary behind them are padding."""
     assert published.tokenizer is not None
     document = json.loads(published.tokenizer.json)

@@ -24,7 +24,7 @@ from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
-from mezzotint.families.forms.tokens import Form, Tokens
+from mezzotint.families.forms.tokens import CanvasForm, Tokens
 from mezzotint.objectives.base import Objective
 from mezzotint.rng import Rng
 
@@ -33,7 +33,7 @@ HOLE = "_"
 
 
 @config
-class Shape:
+class TrainedConfig:
     """What is needed to build a model again."""
 
     network: TransformerConfig
@@ -48,16 +48,16 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Scratch:
+class TrainedModel:
     """The model."""
 
-    shape: Shape
+    shape: TrainedConfig
     vocabulary: Vocabulary
     network: nn.Module
     family: Family
 
     @classmethod
-    def fresh(cls, shape: Shape, vocabulary: Vocabulary) -> "Scratch":
+    def fresh(cls, shape: TrainedConfig, vocabulary: Vocabulary) -> "TrainedModel":
         """A model that knows nothing yet; torch's seed decides its weights."""
         family = shape.family.build(vocabulary.vocab, vocabulary.mask_id)
         if shape.encoder is not None:
@@ -65,12 +65,12 @@ class Scratch:
         return cls(shape, vocabulary, form_of(family).network(shape.network, vocabulary.vocab), family)
 
     @property
-    def form(self) -> Form:
+    def form(self) -> CanvasForm:
         """How its texts lie on a canvas."""
         return form_of(self.family)
 
     @classmethod
-    def load(cls, folder: Path, edits: Sequence[str] = ()) -> "Scratch":
+    def load(cls, folder: Path, edits: Sequence[str] = ()) -> "TrainedModel":
         """What `save` wrote; `edits` change settings of its family that only its sampler reads, such as "eta=0".
 
         Raises:
@@ -79,7 +79,7 @@ class Scratch:
         """
         try:
             record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            model = cls.fresh(from_dict(Shape, record["shape"]), vocabulary_of(record["vocabulary"]))
+            model = cls.fresh(from_dict(TrainedConfig, record["shape"]), vocabulary_of(record["vocabulary"]))
             model.network.load_state_dict(load_file(folder / "model.safetensors"))
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
             # torch and pydantic say in a list what is wrong: its first entry is enough
@@ -91,7 +91,7 @@ class Scratch:
         model.network.eval()
         return model.edited(edits) if edits else model
 
-    def edited(self, edits: Sequence[str]) -> "Scratch":
+    def edited(self, edits: Sequence[str]) -> "TrainedModel":
         """The same weights under other settings of the family, such as "eta=0", which may not change what it learns.
 
         Raises:
@@ -238,12 +238,12 @@ def objective_of(family: Family) -> Objective:
     return family.bound or family.objective
 
 
-def form_of(family: Family) -> Form:
+def form_of(family: Family) -> CanvasForm:
     """How a family's texts lie on a canvas."""
     return family.form or Tokens(family.process.prior, block=family.block)
 
 
-def facts(model: Scratch) -> dict[str, Any]:
+def facts(model: TrainedModel) -> dict[str, Any]:
     """What a model is, in plain values: its family with its settings, its size, what it reads."""
     family = to_dict(model.shape.family)
     return {

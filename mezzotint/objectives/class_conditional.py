@@ -45,7 +45,7 @@ class _Told:
 
 
 class _InParts(_Told):
-    """The same for one that can be asked for single columns: `objectives.scoring.Split`."""
+    """The same for one that can be asked for single columns: `objectives.chunked_cross_entropy.Split`."""
 
     @property
     def head(self) -> nn.Linear:

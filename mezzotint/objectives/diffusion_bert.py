@@ -30,7 +30,7 @@ def before(t: Tensor, steps: int, stride: int = 1) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class DiffusionBERTLoss:
     """(raw, x_0, x_t, t) -> nats Float[B, L]; `stride` steps of T in one."""
 
     process: Spindle

@@ -11,7 +11,7 @@ from mezzotint.batch import Batch
 from mezzotint.layouts import Full
 from mezzotint.objectives.base import Loss
 from mezzotint.objectives.denoising import Denoising
-from mezzotint.objectives.times import Grid, Times, whole
+from mezzotint.objectives.times import DiscreteTimes, Times, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
 
@@ -20,7 +20,7 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Finite:
+class DiscreteTimeBound:
     """T times the KL divergence of one step, at a time of the grid 1/T, ..., 1.
 
     Where `predict` carries revealed tokens over, the last step costs nothing; otherwise `reconstruct` adds its
@@ -34,7 +34,7 @@ class Finite:
     times: Times = whole
 
     def __call__(self, denoiser: Any, batch: Batch, rng: Rng) -> Loss:
-        chain = Denoising(self.process, self.token_loss, Grid(self.times, self.steps))
+        chain = Denoising(self.process, self.token_loss, DiscreteTimes(self.times, self.steps))
         loss = chain(denoiser, batch, rng)
         assert loss.per_token is not None
         if not self.reconstruct:

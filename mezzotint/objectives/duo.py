@@ -16,7 +16,7 @@ from mezzotint.layouts import Full
 from mezzotint.objectives.base import Loss, Objective
 from mezzotint.objectives.denoising import TokenLoss
 from mezzotint.objectives.times import Times, whole
-from mezzotint.processes.gaussian_argmax import Gaussian, largest, normal
+from mezzotint.processes.gaussian_argmax import GaussianArgmax, largest, normal
 from mezzotint.rng import Rng
 from mezzotint.schedules import Survival
 
@@ -36,7 +36,7 @@ class Curriculum:
     over tokens, Float[B, N, V], as DiT does; it is told the time at which `schedule` has that survival.
     """
 
-    gaussian: Gaussian
+    gaussian: GaussianArgmax
     schedule: Survival
     loss: LevelLoss
     after: Objective
@@ -97,7 +97,7 @@ class Consistency:
     of the student as teacher, and twice the `delta` in each.
     """
 
-    gaussian: Gaussian
+    gaussian: GaussianArgmax
     schedule: Survival
     predict: Predict
     teacher: Any

@@ -43,7 +43,7 @@ Given = Callable[[Batch, Rng], Tensor]
 
 
 @dataclass(frozen=True)
-class Vectors:
+class EmbeddingDenoising:
     """Noise the embeddings of a batch, ask the denoiser for clean ones, and add up the family's terms.
 
     Raises:

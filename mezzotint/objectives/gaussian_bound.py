@@ -16,7 +16,7 @@ from mezzotint.processes.gaussian import Gaussian, divergence
 
 
 @dataclass(frozen=True)
-class Chain:
+class GaussianBound:
     """(raw Float[B, L, E], what it answers) -> terms in nats, Float[B, L], of a chain of `steps` times.
 
     The expectation of their sum over the times k / steps and over the noise lies above -log p of a text that is written

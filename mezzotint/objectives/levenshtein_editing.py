@@ -20,7 +20,7 @@ from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Redrafted:
+class LevenshteinEditing:
     """Cross-entropy at masks, then at all target columns of the draft that comes of it; the mean of both rounds."""
 
     process: Absorbing

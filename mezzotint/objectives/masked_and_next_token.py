@@ -19,7 +19,7 @@ from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Joint:
+class MaskedAndNextToken:
     """`masked` plus `weight` times the mean cross-entropy of next tokens on the clean half."""
 
     masked: Counted

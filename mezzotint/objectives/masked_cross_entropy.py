@@ -67,7 +67,7 @@ def plain(t: Tensor, masked: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Noise:
+class MaskNoise:
     """What is hidden of a batch."""
 
     masked: Tensor
@@ -106,7 +106,7 @@ class Counted:
         masked = torch.cat([masked, ~masked & target[: len(masked)]])
         return self._loss(denoiser, tokens, masked, target, torch.cat([t, 1 - t]))
 
-    def noised(self, batch: Batch, rng: Rng) -> Noise:
+    def noised(self, batch: Batch, rng: Rng) -> MaskNoise:
         """What is masked of a batch, by how much."""
         target = batch.target.clone()
         target[:, : self.given] = False
@@ -115,7 +115,7 @@ class Counted:
             masked = self.process.corrupt(batch.tokens, t, rng) == self.process.mask_id
         else:
             masked = self.choose(t, rng)
-        return Noise(masked & target, target, t)
+        return MaskNoise(masked & target, target, t)
 
     def _loss(self, denoiser: Any, x_0: Tensor, masked: Tensor, target: Tensor, t: Tensor) -> Loss:
         x_t = x_0.masked_fill(masked, self.process.mask_id)

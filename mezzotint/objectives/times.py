@@ -74,7 +74,7 @@ class BlockStrata:
 
 
 @dataclass(frozen=True)
-class Grid:
+class DiscreteTimes:
     """Times of `inner` moved up to the next of 1/T, 2/T, ..., 1: a chain of T steps."""
 
     inner: Times

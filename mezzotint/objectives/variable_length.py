@@ -66,7 +66,7 @@ class PathLoss(Protocol):
 
 
 @dataclass(frozen=True)
-class Growing:
+class VariableLength:
     """An objective (denoiser, batch, rng) -> Loss.
 
     `batch.tokens` may hold blanks behind shorter texts, with `batch.target` false.  `total` is per target token; with a

@@ -57,7 +57,7 @@ def apart(noisy: Sequence[int], clean: Sequence[int], blank: int) -> tuple[list[
 
 
 @dataclass(frozen=True)
-class Empty:
+class EmptySource:
     """Paths start from the empty text; every token is an insertion."""
 
     blank: int
@@ -68,7 +68,7 @@ class Empty:
 
 
 @dataclass(frozen=True)
-class Scattered:
+class RandomSource:
     """Paths start from up to `most` random tokens, aligned to the text; given text must come first."""
 
     tokens: tuple[int, ...]

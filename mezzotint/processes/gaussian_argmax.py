@@ -55,7 +55,7 @@ def series(gamma: Tensor, ids: int, count: int = 60) -> tuple[Tensor, Tensor]:
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class GaussianArgmax:
     """Noise levels gamma = low + t (high - low) and the survival they stand for, t in [0, 1]."""
 
     ids: int
@@ -150,7 +150,7 @@ class Largest:
         return torch.where(self.clean > self.others[..., 0], x_0, self.ids[..., 0])
 
 
-def largest(gaussian: Gaussian, x_0: Tensor, t: Tensor, few: int, rng: Rng, never: int | None = None) -> Largest:
+def largest(gaussian: GaussianArgmax, x_0: Tensor, t: Tensor, few: int, rng: Rng, never: int | None = None) -> Largest:
     """The clean id's w and the `few` largest others, for Long[B, L] clean ids and Float[B, 1|L] times."""
     n, shape, device = gaussian.ids - 1, (*x_0.shape, few), x_0.device
     gamma = gaussian.gamma(t).double().expand(x_0.shape)

@@ -17,7 +17,7 @@ _REVEALED = 0x0F1E
 _NODES = 96
 
 
-class Joining(Process):
+class Insertion(Process):
     """q(x_t | x_0): each token clean, [MASK] or blank, in its own column; a text's blanks stay blank."""
 
     def __init__(self, vocab: int, mask_id: int, insert: Survival, reveal: Survival) -> None:

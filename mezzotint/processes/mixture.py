@@ -19,7 +19,7 @@ _LEAST = math.exp(-20)
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class HybridMixture:
     """Survival alpha = (1 - t) / (1 + B sqrt(t (1 - t))) for the largest share `uniform` of random tokens."""
 
     uniform: float
@@ -77,7 +77,7 @@ class Mixture(Interpolating):
                 f"cannot use {mask_id} as the mask token: the vocabulary has the ids 0 to {vocab - 1}"
             )
         self.vocab, self.mask_id = vocab, mask_id
-        self.schedule = self.hybrid = Hybrid(uniform)
+        self.schedule = self.hybrid = HybridMixture(uniform)
 
     def corrupt(self, x_0: Tensor, t: Tensor, rng: Rng) -> Tensor:
         """Long[B, L]: each token kept, masked or redrawn from the real ids."""

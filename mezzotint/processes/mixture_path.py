@@ -54,7 +54,7 @@ Coupling = Callable[[Tensor, Tensor, Rng], Tensor]
 
 
 @dataclass(frozen=True)
-class Kept:
+class ConditionalCoupling:
     """Part of a text is its own noise, for infilling, after the paper's conditional coupling (2407.15595).
 
     Each row keeps a share of its tokens, which is drawn evenly from 0 to `most`.

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Relaxing:
+class ScoreNoise:
     """Q = limit 1^T - I; x is Long[B, L], scores are Float[B, L, V] with 1 at the present token."""
 
     limit: Tensor
@@ -96,14 +96,14 @@ def _f(r: Tensor) -> Tensor:
     return torch.xlogy(r, r) - r
 
 
-def masking(vocab: int, mask_id: int) -> Relaxing:
+def masking(vocab: int, mask_id: int) -> ScoreNoise:
     """Everything turns into [MASK]; `vocab` counts it."""
-    return Relaxing(F.one_hot(torch.tensor(mask_id), vocab).double())
+    return ScoreNoise(F.one_hot(torch.tensor(mask_id), vocab).double())
 
 
-def spreading(vocab: int, never: int | None = None) -> Relaxing:
+def spreading(vocab: int, never: int | None = None) -> ScoreNoise:
     """Everything turns into any of the ids but `never`."""
     limit = torch.ones(vocab, dtype=torch.float64)
     if never is not None:
         limit[never] = 0
-    return Relaxing(limit / limit.sum())
+    return ScoreNoise(limit / limit.sum())

@@ -31,7 +31,7 @@ class Recipe(Protocol):
 
 
 @dataclass(frozen=True)
-class Entry:
+class RecipeEntry:
     """Where a recipe is, and what it is in one line."""
 
     target: str
@@ -40,39 +40,49 @@ class Entry:
 
 
 RECIPES = {
-    "smollm2-hybrid": Entry("hybrid_drafter:smollm2_hybrid", "the default model's diffusion adapter, on two CPU cores"),
-    "smollm2-hybrid-gpu": Entry(
+    "smollm2-hybrid": RecipeEntry(
+        "hybrid_drafter:smollm2_hybrid", "the default model's diffusion adapter, on two CPU cores"
+    ),
+    "smollm2-hybrid-gpu": RecipeEntry(
         "hybrid_drafter:smollm2_hybrid_gpu", "the same on a large GPU: longer drafts, more answers"
     ),
-    "smollm2-diffullama": Entry("from_causal:diffullama", "the default model, attention annealed from causal to full"),
-    "smollm2-dream": Entry("from_causal:dream", "the default model, full attention at once, weights by context"),
-    "smollm2-sdar": Entry("from_causal:sdar", "the default model, turned into one that writes block by block"),
-    "smollm2-fast-dllm": Entry("from_causal:fast_dllm", "the same in blocks that keep the causal model's shift"),
-    "smollm2-efficient-dlm": Entry("from_causal:efficient_dlm", "the same, the last masks at a block's end"),
-    "smollm2-wedlm": Entry("from_causal:wedlm", "the default model, causal still, decided tokens read before masks"),
-    "smollm2-idlm": Entry("from_causal:idlm", "the default model, causal still, that drafts and judges its drafts"),
-    "mdlm-small": Entry("from_scratch:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
-    "bd3lm-small": Entry("from_scratch:bd3lm", "the same, block by block"),
-    "d3pm-absorbing-small": Entry("from_scratch:d3pm_absorbing", "D3PM into masks"),
-    "d3pm-uniform-small": Entry("from_scratch:d3pm_uniform", "D3PM among all tokens"),
-    "flow-mask-small": Entry("from_scratch:flow_mask", "discrete flow matching from masks"),
-    "flow-uniform-small": Entry("from_scratch:flow_uniform", "discrete flow matching from random tokens"),
-    "remdm-small": Entry("from_scratch:remdm", "masked diffusion whose sampler takes tokens back"),
-    "sedd-absorbing-small": Entry("from_scratch:sedd_absorbing", "score entropy, into masks"),
-    "sedd-uniform-small": Entry("from_scratch:sedd_uniform", "score entropy, among all tokens"),
-    "udlm-small": Entry("from_scratch:udlm", "uniform diffusion in continuous time"),
-    "gidd-small": Entry("from_scratch:gidd", "masks and random tokens at once"),
-    "diffusion-bert-small": Entry("from_scratch:diffusion_bert", "masks that take rare tokens first"),
-    "diffusion-bert-minilm": Entry(
+    "smollm2-diffullama": RecipeEntry(
+        "from_causal:diffullama", "the default model, attention annealed from causal to full"
+    ),
+    "smollm2-dream": RecipeEntry("from_causal:dream", "the default model, full attention at once, weights by context"),
+    "smollm2-sdar": RecipeEntry("from_causal:sdar", "the default model, turned into one that writes block by block"),
+    "smollm2-fast-dllm": RecipeEntry("from_causal:fast_dllm", "the same in blocks that keep the causal model's shift"),
+    "smollm2-efficient-dlm": RecipeEntry("from_causal:efficient_dlm", "the same, the last masks at a block's end"),
+    "smollm2-wedlm": RecipeEntry(
+        "from_causal:wedlm", "the default model, causal still, decided tokens read before masks"
+    ),
+    "smollm2-idlm": RecipeEntry(
+        "from_causal:idlm", "the default model, causal still, that drafts and judges its drafts"
+    ),
+    "mdlm-small": RecipeEntry("from_scratch:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
+    "bd3lm-small": RecipeEntry("from_scratch:bd3lm", "the same, block by block"),
+    "d3pm-absorbing-small": RecipeEntry("from_scratch:d3pm_absorbing", "D3PM into masks"),
+    "d3pm-uniform-small": RecipeEntry("from_scratch:d3pm_uniform", "D3PM among all tokens"),
+    "flow-mask-small": RecipeEntry("from_scratch:flow_mask", "discrete flow matching from masks"),
+    "flow-uniform-small": RecipeEntry("from_scratch:flow_uniform", "discrete flow matching from random tokens"),
+    "remdm-small": RecipeEntry("from_scratch:remdm", "masked diffusion whose sampler takes tokens back"),
+    "sedd-absorbing-small": RecipeEntry("from_scratch:sedd_absorbing", "score entropy, into masks"),
+    "sedd-uniform-small": RecipeEntry("from_scratch:sedd_uniform", "score entropy, among all tokens"),
+    "udlm-small": RecipeEntry("from_scratch:udlm", "uniform diffusion in continuous time"),
+    "gidd-small": RecipeEntry("from_scratch:gidd", "masks and random tokens at once"),
+    "diffusion-bert-small": RecipeEntry("from_scratch:diffusion_bert", "masks that take rare tokens first"),
+    "diffusion-bert-minilm": RecipeEntry(
         "from_scratch:diffusion_bert_minilm", "the same from a pretrained encoder, ten minutes"
     ),
-    "duo-small": Entry("from_scratch:duo", "uniform diffusion after lessons on its Gaussian twin"),
-    "diffusion-lm-small": Entry("from_scratch:diffusion_lm", "Gaussian noise on embeddings that learn along"),
-    "sed-small": Entry("from_scratch:sed", "Gaussian noise on fixed embeddings, self-conditioned"),
-    "edit-flow-small": Entry("from_scratch:edit_flow", "texts of any length, by insertions"),
-    "flexmdm-small": Entry("from_scratch:flexmdm", "masked diffusion that inserts its masks: texts of any length"),
-    "judge-small": Entry("noisy_classifier:judge", "a classifier of a run's noisy texts, for mezzotint guide"),
-    "ar-small": Entry("from_scratch:ar", "the autoregressive baseline of all of these"),
+    "duo-small": RecipeEntry("from_scratch:duo", "uniform diffusion after lessons on its Gaussian twin"),
+    "diffusion-lm-small": RecipeEntry("from_scratch:diffusion_lm", "Gaussian noise on embeddings that learn along"),
+    "sed-small": RecipeEntry("from_scratch:sed", "Gaussian noise on fixed embeddings, self-conditioned"),
+    "edit-flow-small": RecipeEntry("from_scratch:edit_flow", "texts of any length, by insertions"),
+    "flexmdm-small": RecipeEntry(
+        "from_scratch:flexmdm", "masked diffusion that inserts its masks: texts of any length"
+    ),
+    "judge-small": RecipeEntry("noisy_classifier:judge", "a classifier of a run's noisy texts, for mezzotint guide"),
+    "ar-small": RecipeEntry("from_scratch:ar", "the autoregressive baseline of all of these"),
 }
 
 

@@ -23,13 +23,13 @@ from mezzotint.config import Named, config, to_dict
 from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.decode.run import Model
+from mezzotint.decode.run import MaskedModel
 from mezzotint.denoisers.lora import LoRA, attach, merged
 from mezzotint.denoisers.networks.llama import Decoder
-from mezzotint.denoisers.published.add_mask import Trainee, mask_of, tokenizer_with_mask, with_mask
-from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full, Pattern
-from mezzotint.denoisers.published.export import Marks, write
-from mezzotint.denoisers.published.open import Aligned
+from mezzotint.denoisers.published.add_mask import TrainableDecoder, mask_of, tokenizer_with_mask, with_mask
+from mezzotint.denoisers.published.attention_patterns import BlockCausalPattern, CausalPattern, FullPattern, Pattern
+from mezzotint.denoisers.published.export import ExportMarks, write
+from mezzotint.denoisers.published.open import AlignedNetwork
 from mezzotint.errors import CheckpointError, ConfigError
 from mezzotint.evaluate.infilling import infilled, ways
 from mezzotint.families.base import Family
@@ -120,7 +120,7 @@ class Adaptation:
         judge = _Judge(self, family, mask_id, checkpoint.tokenizer, held_out(held, self.length, self.windows))
         known = {"family": to_dict(self.family), "model": checkpoint.name, "mask": mask_id, "text": found.facts}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        network = Trainee(Aligned(decoder, _pattern(family), family.lookback))
+        network = TrainableDecoder(AlignedNetwork(decoder, _pattern(family), family.lookback))
         data = Windows(train, self.length, self.rows)
         return Task(network, family.objective, data, judge.evaluate, judge.export, identity)
 
@@ -135,7 +135,7 @@ class _Judge:
 
     def evaluate(self, network: nn.Module) -> dict[str, float | str]:
         """The loss of held-out windows, always with the same noise; shares of missing tokens found, with errors."""
-        assert isinstance(network, Trainee)
+        assert isinstance(network, TrainableDecoder)
         held = self.held.to(next(network.parameters()).device)
         loss = (self.family.bound or self.family.objective)(network, Batch(held, torch.ones_like(held).bool()), Rng(0))
         model = model_of(network.network, self.mask_id, self.family.block)
@@ -147,11 +147,11 @@ class _Judge:
 
     def export(self, network: nn.Module, folder: Path) -> None:
         """A folder that `mezzotint generate`, and others, read: Llama's or Qwen's names, adapters merged."""
-        assert isinstance(network, Trainee)
-        decoder, causal = network.network.decoder, isinstance(network.network.pattern, Causal)
+        assert isinstance(network, TrainableDecoder)
+        decoder, causal = network.network.decoder, isinstance(network.network.pattern, CausalPattern)
         assert isinstance(decoder, Decoder)
         stop = Tokenizer.from_spec(self.spec).eos_ids
-        marks = Marks(
+        marks = ExportMarks(
             causal=causal,
             mask_id=self.mask_id,
             block=None if causal else self.family.block,
@@ -171,14 +171,14 @@ class _Judge:
 def _pattern(family: Family) -> Pattern:
     """Who sees whom when the family's network reads a canvas."""
     if isinstance(family.reading, layouts.Causal):
-        return Causal()
-    return Full() if family.block is None else BlockCausal(family.block)
+        return CausalPattern()
+    return FullPattern() if family.block is None else BlockCausalPattern(family.block)
 
 
-def model_of(network: Aligned, mask_id: int, block: int | None) -> Model:
+def model_of(network: AlignedNetwork, mask_id: int, block: int | None) -> MaskedModel:
     """A network as infilling asks it; rows of the vocabulary from the mask on stand for no text."""
     weight = next(network.parameters())
-    return Model(
+    return MaskedModel(
         network, mask_id, network.decoder.config.vocab, block=block, pattern=network.pattern, device=weight.device
     )
 

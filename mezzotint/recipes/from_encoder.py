@@ -11,7 +11,7 @@ from mezzotint.data.subwords import Subwords
 from mezzotint.denoisers.networks.bert import Bert, load_bert
 from mezzotint.errors import ConfigError
 from mezzotint.families import SED
-from mezzotint.models.trained import Scratch, Shape
+from mezzotint.models.trained import TrainedConfig, TrainedModel
 from mezzotint.processes.gaussian import Gaussian
 
 STARTED = ("diffusion_bert", "mdlm", "remdm", "sed")
@@ -19,14 +19,14 @@ STARTED = ("diffusion_bert", "mdlm", "remdm", "sed")
 
 
 @dataclass(frozen=True)
-class Start:
+class PublishedEncoder:
     """A published encoder and its word pieces."""
 
     network: Bert
     vocabulary: Subwords
 
     @classmethod
-    def of(cls, name: str) -> "Start":
+    def of(cls, name: str) -> "PublishedEncoder":
         """The encoder that a package carries, by its name, or the one in a folder.
 
         Raises:
@@ -39,17 +39,17 @@ class Start:
         folder = encoder() if name == MINILM.name else Path(name)
         return cls(load_bert(folder), Subwords.published(folder / "tokenizer.json"))
 
-    def model(self, shape: Shape, vocabulary: Vocabulary) -> Scratch:
+    def model(self, shape: TrainedConfig, vocabulary: Vocabulary) -> TrainedModel:
         """A model of this vocabulary, which knows what the encoder knows as far as its family can use it."""
         if isinstance(shape.family, SED):
             return self._embedded(shape, shape.family, vocabulary)
         family = shape.family.build(vocabulary.vocab, vocabulary.mask_id)
-        return Scratch(replace(shape, encoder=self.network.shape), vocabulary, self.network, family)
+        return TrainedModel(replace(shape, encoder=self.network.shape), vocabulary, self.network, family)
 
-    def _embedded(self, shape: Shape, family: SED, vocabulary: Vocabulary) -> Scratch:
+    def _embedded(self, shape: TrainedConfig, family: SED, vocabulary: Vocabulary) -> TrainedModel:
         """The encoder's embeddings, frozen, under a fresh network (SED, 2211.04236, sec. 3.1)."""
         vectors = self.network.embed.weight.detach()
-        model = Scratch.fresh(replace(shape, family=replace(family, width=vectors.shape[1])), vocabulary)
+        model = TrainedModel.fresh(replace(shape, family=replace(family, width=vectors.shape[1])), vocabulary)
         process = model.family.process
         assert isinstance(process, Gaussian)
         with torch.no_grad():

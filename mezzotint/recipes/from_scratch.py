@@ -41,10 +41,10 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
-from mezzotint.models.trained import Scratch, Shape, measure, objective_of
+from mezzotint.models.trained import TrainedConfig, TrainedModel, measure, objective_of
 from mezzotint.objectives.class_conditional import Classes
 from mezzotint.objectives.embedding_denoising import Labelled
-from mezzotint.recipes.from_encoder import STARTED, Start
+from mezzotint.recipes.from_encoder import STARTED, PublishedEncoder
 from mezzotint.schedules import Polynomial
 from mezzotint.train.loop import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
@@ -105,13 +105,13 @@ class Small:
         if not self.data:
             raise ConfigError("this recipe learns from a text of yours: pass --set data=my.txt")
         self.check()
-        start = Start.of(self.encoder) if self.encoder else None
+        start = PublishedEncoder.of(self.encoder) if self.encoder else None
         corpus = find(self.data, self.length, start and start.vocabulary)
         torch.manual_seed(self.train.seed)
         told = self.told and self.told.fitted(corpus.train.ids, self.length, corpus.vocabulary)
         network = replace(self.network, classes=told.classes) if told else self.network
-        shape = Shape(network=network, family=informed(self.family, corpus), length=self.length, told=told)
-        model = start.model(shape, corpus.vocabulary) if start else Scratch.fresh(shape, corpus.vocabulary)
+        shape = TrainedConfig(network=network, family=informed(self.family, corpus), length=self.length, told=told)
+        model = start.model(shape, corpus.vocabulary) if start else TrainedModel.fresh(shape, corpus.vocabulary)
         # the trainer moves the network, and its objective reads tables of the process
         model.family.process.to(pick_device(self.train.device))
         judge = _Judge(self, model, corpus)
@@ -137,7 +137,7 @@ def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
 @dataclass(frozen=True)
 class _Judge:
     recipe: Small
-    model: Scratch
+    model: TrainedModel
     corpus: Corpus
 
     def evaluate(self, network: nn.Module) -> dict[str, float | str]:
@@ -161,7 +161,7 @@ class _Judge:
             return []
         # canvases are laid out on the CPU, wherever the network is being trained
         with torch.random.fork_rng(devices=[]):
-            model = Scratch.fresh(self.model.shape, self.model.vocabulary)
+            model = TrainedModel.fresh(self.model.shape, self.model.vocabulary)
         model.network.load_state_dict(network.state_dict())
         model.network.eval()
         *_, canvas = model.decode(model.blank(self.recipe.samples), self.recipe.sample_steps)

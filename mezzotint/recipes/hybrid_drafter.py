@@ -16,7 +16,7 @@ from mezzotint.checkpoints import DEFAULT_MODEL, Checkpoint, open_checkpoint
 from mezzotint.config import config
 from mezzotint.data import prompts
 from mezzotint.data.tokenizer import Tokenizer
-from mezzotint.denoisers.causal_network import Causal, Floats
+from mezzotint.denoisers.causal_network import CausalNetwork, Floats
 from mezzotint.denoisers.hybrid.adapter_file import load_adapter, save_adapter
 from mezzotint.denoisers.hybrid.torch_backend import restored
 from mezzotint.denoisers.networks.drafter import Drafter, DrafterShape
@@ -26,7 +26,7 @@ from mezzotint.train.drafter.answers import Index, Plan, Top, Writer
 from mezzotint.train.drafter.batches import DraftData, DraftSettings, accepted, frequent
 from mezzotint.train.drafter.loss import DraftLoss
 from mezzotint.train.drafter.self_prompting import Asking, Book, asked, header
-from mezzotint.train.metrics import Display
+from mezzotint.train.metrics import ProgressDisplay
 from mezzotint.train.optim import Cosine, Orthogonal
 from mezzotint.train.task import Task, Train
 
@@ -69,7 +69,7 @@ class Size:
 
 
 @config
-class Hybrid:
+class HybridDrafter:
     """The whole run."""
 
     base: str = DEFAULT_MODEL
@@ -112,23 +112,23 @@ class Hybrid:
         return Task(drafter, DraftLoss(self.gamma, self.argmax), data, judge.evaluate, judge.export)
 
 
-def smollm2_hybrid() -> Hybrid:
+def smollm2_hybrid() -> HybridDrafter:
     """An hour of two cores."""
     optim = Orthogonal(shape=Cosine(warmup=0.02, floor=0.02))
-    return Hybrid(
+    return HybridDrafter(
         train=Train(steps=None, max_minutes=60.0, optim=optim, eval_every=200, log_every=10, save_minutes=4.0)
     )
 
 
-def smollm2_hybrid_gpu() -> Hybrid:
+def smollm2_hybrid_gpu() -> HybridDrafter:
     """Half an hour of one large GPU: more layers, longer drafts, tens of millions of tokens."""
     optim = Orthogonal(shape=Cosine(warmup=0.02, floor=0.02))
     train = Train(steps=None, max_minutes=25.0, optim=optim, eval_every=500, precision="bfloat16", save_minutes=4.0)
     size = Size(layers=3, block=7, ids=16_384, window=256)
-    return Hybrid(size=size, rows=32_768, anchors=0.3, gamma=5.0, train=train, answers=Answers(tokens=4_000_000))
+    return HybridDrafter(size=size, rows=32_768, anchors=0.3, gamma=5.0, train=train, answers=Answers(tokens=4_000_000))
 
 
-def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Drafter:
+def _drafter(recipe: HybridDrafter, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Drafter:
     c, size = checkpoint.config, recipe.size
     embedding = torch.from_numpy(np.ascontiguousarray(checkpoint.tensor("model.embed_tokens.weight")))
 
@@ -161,16 +161,16 @@ def _drafter(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Dr
     return Drafter(shape, embedding, norm, ids(), recipe.dropout)
 
 
-def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
+def _answer(recipe: HybridDrafter, checkpoint: Checkpoint, tokenizer: Tokenizer) -> None:
     answers = recipe.answers
     if Index(answers.folder).tokens >= answers.tokens:
         return
     import os
 
     from mezzotint.denoisers.native.decoder import NativeDecoder
-    from mezzotint.denoisers.native.runtime import Pool, top
+    from mezzotint.denoisers.native.runtime import ThreadPool, top
 
-    pool = Pool(answers.threads or len(os.sched_getaffinity(0)))
+    pool = ThreadPool(answers.threads or len(os.sched_getaffinity(0)))
     longest = min(Plan.context, int(checkpoint.config["max_position_embeddings"]))
     plan = Plan(recipe.size.taps, frozenset(tokenizer.eos_ids), context=longest, seed=answers.seed)
 
@@ -182,7 +182,7 @@ def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Non
 
     writer = Writer(answers.folder, network(plan.context + 64), tokenizer.chat, best, plan)
     conversation = _conversations(answers, tokenizer, network, best)
-    with Display("answers") as display:
+    with ProgressDisplay("answers") as display:
         for count, kept in enumerate(writer.write(conversation, tokenizer.decode, answers.lanes)):
             if count % 100 == 0:
                 display.say(f"{kept:,} of {answers.tokens:,} tokens")
@@ -191,7 +191,7 @@ def _answer(recipe: Hybrid, checkpoint: Checkpoint, tokenizer: Tokenizer) -> Non
 
 
 def _conversations(
-    answers: Answers, tokenizer: Tokenizer, network: Callable[[int], Causal], best: Top
+    answers: Answers, tokenizer: Tokenizer, network: Callable[[int], CausalNetwork], best: Top
 ) -> Callable[[int], list[str]]:
     """User turns by number: of the prompt sources, or asked by the base."""
     begins, end = header(tokenizer.chat), frozenset(tokenizer.eos_ids)
@@ -223,7 +223,7 @@ def _conversations(
 @dataclass(frozen=True)
 class _Judge:
     data: DraftData
-    recipe: Hybrid
+    recipe: HybridDrafter
     base: str
 
     def evaluate(self, network: nn.Module) -> dict[str, float | str]:

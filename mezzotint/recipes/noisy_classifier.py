@@ -19,8 +19,8 @@ from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import ConfigError
-from mezzotint.models.classifier import Judge, JudgeShape, checksum, guidable, reads
-from mezzotint.models.trained import Scratch, exported
+from mezzotint.models.classifier import ClassifierConfig, TrainedClassifier, checksum, guidable, reads
+from mezzotint.models.trained import TrainedModel, exported
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.embedding_denoising import Labelled, Labels
 from mezzotint.objectives.noisy_classifier import NoisyLabels
@@ -32,7 +32,7 @@ from mezzotint.train.task import Task, Train
 
 
 @config
-class Judging:
+class ClassifierTraining:
     """The whole run."""
 
     model: str = ""
@@ -58,13 +58,15 @@ class Judging:
         folder = exported(Path(self.model))
         if not (folder / "config.json").is_file():
             raise ConfigError(f"there is no model in {self.model}: train one with mezzotint train first")
-        model = Scratch.load(folder)
+        model = TrainedModel.load(folder)
         guidable(model)
         corpus = find(self.data, model.shape.length, model.vocabulary)
         torch.manual_seed(self.train.seed)
         attribute = self.attribute.fitted(corpus.train.ids, model.shape.length, model.vocabulary)
         known = checksum(folder)
-        judge = Judge.fresh(JudgeShape(network=self.network, attribute=attribute, width=reads(model), model=known))
+        judge = TrainedClassifier.fresh(
+            ClassifierConfig(network=self.network, attribute=attribute, width=reads(model), model=known)
+        )
         model.network.requires_grad_(False)
         model.family.process.to(pick_device(self.train.device))
         process = model.family.process
@@ -81,9 +83,9 @@ class Judging:
 
 @dataclass(frozen=True)
 class _Exam:
-    judge: Judge
+    judge: TrainedClassifier
     objective: Objective
-    model: Scratch
+    model: TrainedModel
     corpus: Corpus
 
     def evaluate(self, network: nn.Module) -> dict[str, float | str]:
@@ -102,7 +104,7 @@ class _Exam:
         self.judge.save(folder, network)
 
 
-def judge() -> Judging:
+def judge() -> ClassifierTraining:
     """Two minutes on a CPU core."""
     train = Train(steps=600, eval_every=200, optim=Optim(lr=2e-3, shape=WSD(decay=0.8)), save_minutes=None)
-    return Judging(network=TransformerConfig(width=64, layers=2, heads=2, timed=True), train=train)
+    return ClassifierTraining(network=TransformerConfig(width=64, layers=2, heads=2, timed=True), train=train)

@@ -19,7 +19,7 @@ from mezzotint.errors import CheckpointError, ConfigError, TrainingError
 from mezzotint.rng import Rng
 from mezzotint.train import checkpoint
 from mezzotint.train.ema import Average
-from mezzotint.train.metrics import Display, Journal, Window, scalars
+from mezzotint.train.metrics import MetricsLog, ProgressDisplay, Window, scalars
 from mezzotint.train.signals import Interrupt
 from mezzotint.train.task import Task, Train
 
@@ -58,7 +58,7 @@ def run(
         CheckpointError: the checkpoint to resume does not fit, or the final state cannot be saved.
         TrainingError: the loss, gradient or weights are no longer finite; the state is kept in `folder`/failed.
     """
-    with Display(title) as display, Interrupt() as interrupt:
+    with ProgressDisplay(title) as display, Interrupt() as interrupt:
         session = _Session(task, train, folder, display)
         session.begin(resume, opened)
         if train.eval_first and not session.progress.step:
@@ -77,7 +77,7 @@ def run(
 class _Session:
     """One process's share of a run."""
 
-    def __init__(self, task: Task, train: Train, folder: Path, display: Display) -> None:
+    def __init__(self, task: Task, train: Train, folder: Path, display: ProgressDisplay) -> None:
         if train.steps is None and train.max_minutes is None:
             raise ConfigError("cannot train without an end: set train.steps or train.max_minutes")
         self.task, self.train, self.folder, self.display = task, train, folder, display
@@ -109,7 +109,7 @@ class _Session:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress.identity = self.task.identity
         self.window = Window(self.progress.window)
-        self.journal = Journal(self.folder / "metrics.jsonl", self.progress.step)
+        self.journal = MetricsLog(self.folder / "metrics.jsonl", self.progress.step)
         self.started = self.last_save = time.monotonic()
         self.before = self.progress.seconds
         self.first_step = self.progress.step

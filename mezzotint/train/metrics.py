@@ -46,7 +46,7 @@ def scalars(loss: Loss) -> tuple[dict[str, float], float]:
     return dict(zip(names, means, strict=True)), count
 
 
-class Journal:
+class MetricsLog:
     """Appends to metrics.jsonl, each line whole."""
 
     def __init__(self, path: Path, step: int) -> None:
@@ -65,7 +65,7 @@ class Journal:
             sys.stderr.write(f"cannot record metrics in {self.path}: {error}\n")
 
 
-class Display:
+class ProgressDisplay:
     """The run on stderr: a live line in a terminal, else plain lines, at most one in five seconds."""
 
     def __init__(self, title: str, console: Console | None = None) -> None:

@@ -16,7 +16,7 @@ from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.denoisers.published.attention_patterns import dense
 from mezzotint.denoisers.published.open import open_published
 from mezzotint.families import AR, BD3LM, MDLM
-from mezzotint.models.trained import Scratch, Shape
+from mezzotint.models.trained import TrainedConfig, TrainedModel
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TEXT = "one fish\ntwo fish, déjà vu"
@@ -27,7 +27,7 @@ def trained(folder, family, vocabulary, **shape):
     """A network with random numbers everywhere, saved as a run leaves it."""
     network = TransformerConfig(width=32, layers=2, heads=4, **shape)
     torch.manual_seed(0)
-    model = Scratch.fresh(Shape(network=network, family=family, length=32), vocabulary)
+    model = TrainedModel.fresh(TrainedConfig(network=network, family=family, length=32), vocabulary)
     with torch.no_grad():
         for p in model.network.parameters():
             p.add_(torch.randn_like(p) * 0.3)

@@ -9,7 +9,7 @@ from mezzotint.cli.main import run
 from mezzotint.data.characters import Characters
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families import MDLM
-from mezzotint.models.trained import Scratch, Shape
+from mezzotint.models.trained import TrainedConfig, TrainedModel
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def model(tmp_path):
     folder = tmp_path / "run"
     (folder / "export").mkdir(parents=True)
     torch.manual_seed(0)
-    shape = Shape(network=TransformerConfig(width=32, layers=1, heads=2), family=MDLM(), length=16)
-    Scratch.fresh(shape, Characters.of("the cat sat on a mat")).save(folder / "export")
+    shape = TrainedConfig(network=TransformerConfig(width=32, layers=1, heads=2), family=MDLM(), length=16)
+    TrainedModel.fresh(shape, Characters.of("the cat sat on a mat")).save(folder / "export")
     (folder / "run.json").write_text("{}")
     return folder
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from tiny_reader import MASK, model
 
-from mezzotint.decode.caches.policies import Delayed, Dual, Growing, Prefix, Settled, Sorted, nothing
+from mezzotint.decode.caches.policies import Delayed, Dual, FinishedBlocks, Prefix, Sorted, UpToBlock, nothing
 from mezzotint.decode.canvas import Span, Step
 from mezzotint.decode.plan import Blocks, Sliding, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import Seeded, Unmask
 from mezzotint.decode.run import Decoding, Run, generate, lay_out
-from mezzotint.decode.select import Above, surest
+from mezzotint.decode.select import Above, most_confident
 from mezzotint.decode.shapers import Ban
 from mezzotint.masks import causal
 
@@ -28,7 +28,7 @@ def answers(written):
 def logits(model, policy, plan):
     """The window's logits in every step, on the canvases of the run without a cache."""
     made = []
-    base = Run(model, PROMPTS, 13, Decoding(RULE, plan, nothing if model.block is None else Growing(model.block)))
+    base = Run(model, PROMPTS, 13, Decoding(RULE, plan, nothing if model.block is None else UpToBlock(model.block)))
     reader = Reader(model.network, policy, model.sees, base.valid)
     plain = base.reader
 
@@ -66,7 +66,7 @@ def test_the_first_step_of_a_window_is_exact_and_later_ones_are_not(policy, shif
 @pytest.mark.parametrize("size", [4, 2])
 @pytest.mark.parametrize("fused", [False, True])
 def test_6_finished_blocks_of_a_block_causal_network_are_exact(fused, size, shifted):
-    made, reader = logits(model(block=4, shifted=shifted), Settled(4, fused), Blocks(size, place=multiples))
+    made, reader = logits(model(block=4, shifted=shifted), FinishedBlocks(4, fused), Blocks(size, place=multiples))
     for plain, cached, open in made:
         torch.testing.assert_close(cached[open], plain[open], atol=1e-4, rtol=1e-4)
     assert max(reader.passes[-8:]) <= 8 + shifted
@@ -77,7 +77,7 @@ def test_7_reading_blocks_at_once_or_one_by_one_leaves_the_same_keys():
     canvas, valid = lay_out(net, [[*range(1, 9)] * 2], 8)
     stores = []
     for starts in ([16], [0, 4, 8, 12, 16]):
-        reader = Reader(net.network, Settled(4, fused=False), net.sees, valid)
+        reader = Reader(net.network, FinishedBlocks(4, fused=False), net.sees, valid)
         for start in starts:
             zero = torch.zeros(1, 1)
             reader(canvas, Step(Span(torch.tensor([start]), 4), torch.tensor([1]), 0, zero, zero))
@@ -111,7 +111,7 @@ def test_rows_of_a_batch_are_what_they_are_alone(policy, shifted):
 @pytest.mark.parametrize("fused", [False, True])
 def test_rows_of_a_block_causal_batch_are_what_they_are_alone(fused):
     net = model(block=4)
-    decoding = Decoding(RULE, Blocks(4, place=multiples), Settled(4, fused), halt=False)
+    decoding = Decoding(RULE, Blocks(4, place=multiples), FinishedBlocks(4, fused), halt=False)
     together = generate(net, PROMPTS, 13, decoding)
     alone = [generate(net, [prompt], 13, decoding) for prompt in PROMPTS]
     assert together.texts == [one.texts[0] for one in alone]
@@ -125,6 +125,9 @@ def test_a_seeded_window_needs_nothing_before_it(policy):
     made = generate(net, PROMPTS, 10, Decoding(Seeded(RULE), Blocks(5), seeded, halt=False))
     assert not made.canvas.open.any()
     first = generate(
-        net, PROMPTS, 10, Decoding(Unmask(likeliest, surest, shapers=RULE.shapers), Blocks(1, steps=1), halt=False)
+        net,
+        PROMPTS,
+        10,
+        Decoding(Unmask(likeliest, most_confident, shapers=RULE.shapers), Blocks(1, steps=1), halt=False),
     )
     assert made.texts[0][0] == first.texts[0][0]

@@ -12,24 +12,35 @@ from tiny_reader import MASK, VOCAB, model
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.methods.diffusion_gemma import uniform_of
-from mezzotint.decode.methods.klass import Steady
-from mezzotint.decode.methods.llada21_editing import Refining
-from mezzotint.decode.methods.wino import ShadowReader, Wino
+from mezzotint.decode.methods.klass import KlassRule
+from mezzotint.decode.methods.llada21_editing import EditedBlocks
+from mezzotint.decode.methods.wino import Wino, WinoReader
 from mezzotint.decode.plan import Blocks, floored, linear, multiples
-from mezzotint.decode.propose import Draw, Shaken, entropy, likeliest, probable
+from mezzotint.decode.propose import Draw, GumbelOrder, entropy, likeliest, probable
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.run import Decoding, generate, lay_out
 from mezzotint.decode.samplers.renoise import Canvases, Renoise
-from mezzotint.decode.select import Above, AtMost, EntropyBound, Factor, Near, OnTime, Top, due, leftmost, surest
+from mezzotint.decode.select import (
+    Above,
+    AtMost,
+    EntropyBound,
+    Factor,
+    Near,
+    OnTime,
+    Top,
+    by_budget,
+    leftmost,
+    most_confident,
+)
 from mezzotint.decode.shapers import Ban
 from mezzotint.rng import Rng
 
 BAN = Ban(torch.arange(VOCAB) == MASK)
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10]]
 SELECTORS = [
-    surest,
+    most_confident,
     leftmost,
     Top(2),
     Above(0.5),
@@ -64,7 +75,7 @@ def test_5_something_open_is_committed_and_nothing_else(select, scores, bits, bu
 @settings(max_examples=60, deadline=None)
 def test_a_schedule_that_says_nothing_gets_nothing(scores, bits, budget):
     score, open = rows(scores, bits)
-    assert int(due(score, open, torch.tensor([budget])).sum()) == min(budget, int(open.sum()))
+    assert int(by_budget(score, open, torch.tensor([budget])).sum()) == min(budget, int(open.sum()))
 
 
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=9), st.sampled_from([0.0, 0.3, 1.0, 2.0]))
@@ -124,7 +135,7 @@ def test_29_any_entropy_allowed_keeps_every_draw_and_what_is_written_is_the_firs
 def test_leaps_without_anchors_are_the_selector_they_leap_from():
     score, open = torch.rand(5, 16, generator=torch.Generator().manual_seed(2)), torch.ones(5, 16).bool()
     budget = torch.full((5,), 3)
-    assert torch.equal(Near(anchor=1.1)(score, open, budget), surest(score, open, budget))
+    assert torch.equal(Near(anchor=1.1)(score, open, budget), most_confident(score, open, budget))
     leapt = Near(anchor=0.0, near=0.0, reach=1)(score, open, torch.ones_like(budget))
     assert (leapt.sum(-1) <= 3).all()
     assert (leapt.sum(-1) >= 2).all()
@@ -134,7 +145,7 @@ def test_15_the_canvas_sees_no_shadow():
     # one layer: in deeper ones the other columns have seen the column that its shadow does not
     net = model(layers=1)
     canvas, valid = lay_out(net, PROMPTS, 8)
-    plain, shadow = Reader(net.network, valid=valid), ShadowReader(net.network, MASK, valid)
+    plain, shadow = Reader(net.network, valid=valid), WinoReader(net.network, MASK, valid)
     step = next(Blocks(4)(canvas))
     main, judged = shadow(canvas, step).chunk(2, 1)
     torch.testing.assert_close(main, plain(canvas, step), atol=1e-5, rtol=1e-4)
@@ -148,7 +159,7 @@ def test_wino_reopens_and_still_finishes():
     net = model()
     canvas, valid = lay_out(net, PROMPTS, 16)
     rule = Wino(Unmask(likeliest, shapers=(), prior=net.prior), wide=0.1, narrow=0.8)
-    path = [canvas, *decode(canvas, ShadowReader(net.network, MASK, valid), rule, Blocks(16, steps=16))]
+    path = [canvas, *decode(canvas, WinoReader(net.network, MASK, valid), rule, Blocks(16, steps=16))]
     left = [int(each.open.sum()) for each in path]
     assert left[-1] == 0
     assert all(after < before for before, after in pairwise(left))
@@ -159,7 +170,7 @@ def test_16_editing_that_nothing_passes_is_threshold_decoding_and_one_pass_more(
     net = model(block=4)
     plain = Unmask(likeliest, Above(0.3), shapers=(BAN,))
     once = generate(net, [PROMPTS[0]], 9, Decoding(plain, Blocks(4, place=multiples), halt=False))
-    edited = Decoding(replace(plain, edit=Overwrite(1.01)), Refining(4, place=multiples), halt=False)
+    edited = Decoding(replace(plain, edit=Overwrite(1.01)), EditedBlocks(4, place=multiples), halt=False)
     again = generate(net, [PROMPTS[0]], 9, edited)
     assert torch.equal(once.canvas.tokens, again.canvas.tokens)
     assert again.passes == once.passes + 3
@@ -169,7 +180,7 @@ def test_16_editing_that_nothing_passes_is_threshold_decoding_and_one_pass_more(
 def test_editing_ends_and_rows_do_not_wait_for_each_other(posts):
     net = model(block=4)
     rule = Unmask(likeliest, Above(0.3), shapers=(BAN,), edit=Overwrite(0.0))
-    decoding = Decoding(rule, Refining(4, posts, place=multiples), halt=False)
+    decoding = Decoding(rule, EditedBlocks(4, posts, place=multiples), halt=False)
     together = generate(net, PROMPTS, 9, decoding)
     assert together.texts == [generate(net, [prompt], 9, decoding).texts[0] for prompt in PROMPTS]
     assert not together.canvas.open.any()
@@ -179,7 +190,7 @@ def test_editing_ends_and_rows_do_not_wait_for_each_other(posts):
 
 def test_klass_waits_for_predictions_to_stand_still():
     raw = torch.randn(1, 6, VOCAB, generator=torch.Generator().manual_seed(1)) * 4
-    rule = Steady(Unmask(likeliest), tau=0.0, eps=1e-6, history=2)
+    rule = KlassRule(Unmask(likeliest), tau=0.0, eps=1e-6, history=2)
     left = [
         int(canvas.open.sum())
         for canvas in decode(infill([[None] * 6], model().prior), lambda canvas, step: raw, rule, Blocks(6))
@@ -200,10 +211,10 @@ def test_the_order_of_columns_can_be_drawn():
     raw = torch.zeros(4000, 3, 2)
     raw[:, :, 0] = torch.tensor([0.0, 1.0, 2.0])
     share = raw[0].softmax(-1).amax(-1)
-    _, score = Shaken(likeliest, 0.2)(raw, Rng(3))
+    _, score = GumbelOrder(likeliest, 0.2)(raw, Rng(3))
     first = torch.bincount(score.argmax(-1), minlength=3) / len(raw)
     torch.testing.assert_close(first, (share / 0.2).softmax(-1), atol=0.03, rtol=0)
-    assert torch.equal(Shaken(entropy, 0.0)(raw, Rng(3))[1], entropy(raw, Rng(3))[1])
+    assert torch.equal(GumbelOrder(entropy, 0.0)(raw, Rng(3))[1], entropy(raw, Rng(3))[1])
 
 
 @pytest.mark.parametrize("precise", [False, True])

@@ -6,17 +6,15 @@ import pytest
 import torch
 from tiny_reader import MASK, STOP, VOCAB, Told, model
 
-from mezzotint.decode.methods.d2f import Pipelined, behind_prompt
+from mezzotint.decode.methods.d2f import D2F, behind_prompt
 from mezzotint.decode.methods.presets import Preset, decoding
-from mezzotint.decode.run import Model, generate
+from mezzotint.decode.run import MaskedModel, generate
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10]]
-D2F = Pipelined(block=4, add=0.25, ready=0.75, tau=0.3)
-D3LLM = Pipelined(
-    block=4, add=0.5, ready=0.75, confidence="entropy", tau=-1.0, leading=True, causal=False, delay=0, every=1
-)
+D2F = D2F(block=4, add=0.25, ready=0.75, tau=0.3)
+D3LLM = D2F(block=4, add=0.5, ready=0.75, confidence="entropy", tau=-1.0, leading=True, causal=False, delay=0, every=1)
 
 
 def run(how, net, length, prompts=PROMPTS, seeds=None):
@@ -109,7 +107,7 @@ def test_a_delayed_cache_reads_less_and_still_finishes(shifted):
 
 def test_a_block_that_waits_for_the_last_is_threshold_decoding():
     net = model(stop=())
-    made = run(Pipelined(block=32, add=1.0, tau=0.4, causal=False, delay=0, every=1), net, 12)
+    made = run(D2F(block=32, add=1.0, tau=0.4, causal=False, delay=0, every=1), net, 12)
     plain = generate(net, PROMPTS, 12, decoding(Preset(choose={"kind": "threshold", "tau": 0.4}), net, 12))
     assert made.texts == plain.texts
     assert made.passes == plain.passes
@@ -119,8 +117,8 @@ def test_no_block_begins_behind_an_end():
     table = torch.randn(64, VOCAB, generator=torch.Generator().manual_seed(2))
     table[:, STOP] = -9.0
     table[8, STOP] = 30.0
-    net = Model(Told(table), MASK, VOCAB, (STOP,))
-    made = run(Pipelined(block=4, add=0.0, tau=0.0), net, 40, [[1, 2]])
+    net = MaskedModel(Told(table), MASK, VOCAB, (STOP,))
+    made = run(D2F(block=4, add=0.0, tau=0.0), net, 40, [[1, 2]])
     assert len(made.texts[0]) == 6
     assert made.canvas.tokens.shape[1] - int(made.canvas.open.sum()) < 2 + 16
     assert max(made.reads) <= 2 + 12

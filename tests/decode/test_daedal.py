@@ -7,7 +7,7 @@ from tiny_reader import MASK, STOP, VOCAB, Told, model
 from mezzotint.decode.methods.choices import Threshold
 from mezzotint.decode.methods.daedal import Daedal, ending
 from mezzotint.decode.methods.presets import Preset, decoding
-from mezzotint.decode.run import Model, generate
+from mezzotint.decode.run import MaskedModel, generate
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 
@@ -98,7 +98,7 @@ def test_the_canvas_grows_until_the_end_is_sure():
     table = torch.full((300, VOCAB), 0.0)
     table[:, 7] = 30.0
     table[103:, STOP] = 60.0
-    net = Model(Told(table), MASK, VOCAB, (STOP,))
+    net = MaskedModel(Told(table), MASK, VOCAB, (STOP,))
     frames, made = run(Daedal(), net, [[1, 2, 3]], 200)
     widths = [int(frame.open.sum()) for frame in frames]
     assert widths[:7] == [72, 80, 88, 96, 104, 112, 120]
@@ -109,7 +109,7 @@ def test_the_canvas_grows_until_the_end_is_sure():
 def test_what_cannot_be_filled_grows_up_to_the_limit():
     table = torch.zeros(300, VOCAB)
     table[:, MASK] = -30.0
-    net = Model(Told(table), MASK, VOCAB, (STOP,))
+    net = MaskedModel(Told(table), MASK, VOCAB, (STOP,))
     how = Daedal(first=8, grow=8, enough=0.0, tail=0, block=8)
     frames, made = run(how, net, [[1]], 40)
     lengths = [frame.tokens.shape[1] - 1 for frame in frames]

@@ -9,13 +9,13 @@ import pytest
 import torch
 from tiny_reader import MASK, VOCAB, Counted, Shifted, model
 
-from mezzotint.decode.methods.dreamon import Stretching
-from mezzotint.decode.run import Model
+from mezzotint.decode.methods.dreamon import DreamOn
+from mezzotint.decode.run import MaskedModel
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 
 EXPAND, DELETE = 20, 21
-GREEDY = Stretching(temperature=0.0, top_p=1.0)
+GREEDY = DreamOn(temperature=0.0, top_p=1.0)
 BEFORE, BEHIND = [1, 2, 3], [4, 6]
 
 
@@ -54,7 +54,7 @@ class Scripted(torch.nn.Module):
 
 
 def scripted(says):
-    return Model(Scripted(says), MASK, VOCAB, stretch_ids=(EXPAND, DELETE))
+    return MaskedModel(Scripted(says), MASK, VOCAB, stretch_ids=(EXPAND, DELETE))
 
 
 def fill(how, net, texts, length, seeds=None):
@@ -162,7 +162,7 @@ def test_several_blanks_share_the_room_and_a_prompt_without_one_has_it_behind():
 def test_lengths_have_the_distribution_that_enumeration_gives():
     grow, shrink, most, rows = 0.3, 0.3, 3, 1500
     net = scripted(lambda row, i: {EXPAND: grow, DELETE: shrink, 7: 1 - grow - shrink})
-    how = Stretching(temperature=1.0, top_p=1.0, expansions=4)
+    how = DreamOn(temperature=1.0, top_p=1.0, expansions=4)
     _, made = fill(how, net, [[1, None]] * rows, most, list(range(rows)))
 
     def lengths(masks, done, left):
@@ -243,7 +243,7 @@ def test_columns_do_come_and_go_and_nothing_unsaid_is_written():
     assert not {token for each in made.texts for token in each} & {MASK, EXPAND, DELETE}
 
 
-@pytest.mark.parametrize("how", [GREEDY, Stretching(temperature=1.0, at_once=2), Stretching(confidence="margin")])
+@pytest.mark.parametrize("how", [GREEDY, DreamOn(temperature=1.0, at_once=2), DreamOn(confidence="margin")])
 def test_a_text_depends_on_its_seed_and_not_on_its_neighbours(how):
     made = net(3, 3.0, 1.5)
     together = fill(how, made, TEXTS, 9, [4, 5, 6])[1]

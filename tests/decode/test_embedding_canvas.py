@@ -7,7 +7,7 @@ from torch import nn
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.ddpm import GaussianReverse
 from mezzotint.decode.samplers.embedding_canvas import Noting, begin, of_length, one_time, reading, unread, vectors
 from mezzotint.decode.samplers.time_grid import LatentGrid
 from mezzotint.errors import CanvasError
@@ -40,7 +40,7 @@ def run(net, gauss, rule, canvas, plan, **reader):
 
 
 def rule_of(gauss, **more):
-    return LatentGrid(Back(gauss, **more), gauss.round)
+    return LatentGrid(GaussianReverse(gauss, **more), gauss.round)
 
 
 def test_given_columns_hold_embeddings_and_open_ones_noise():

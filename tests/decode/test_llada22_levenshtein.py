@@ -8,7 +8,7 @@ import torch
 from tiny_reader import MASK, VOCAB, model
 
 from mezzotint.decode.canvas import rebuilt
-from mezzotint.decode.methods.llada22_levenshtein import InsertDelete
+from mezzotint.decode.methods.llada22_levenshtein import LevenshteinEditing
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import block_causal
@@ -87,7 +87,7 @@ def transcribed(how, made, prompt, length):
 
 
 @pytest.mark.parametrize("eager", [0.0, 1.0, 1.5])
-@pytest.mark.parametrize("how", [InsertDelete(), InsertDelete(tau=0.9, edit=0.6, posts=2)])
+@pytest.mark.parametrize("how", [LevenshteinEditing(), LevenshteinEditing(tau=0.9, edit=0.6, posts=2)])
 @pytest.mark.parametrize("seed", [1, 3])
 def test_it_writes_what_the_published_loop_writes(how, seed, eager):
     made = net(seed, eager)
@@ -100,7 +100,7 @@ def test_it_writes_what_the_published_loop_writes(how, seed, eager):
 
 
 def test_edits_do_happen_and_no_block_is_left_with_a_hole():
-    frames, made = run(InsertDelete(), net(1, 1.5), 24)
+    frames, made = run(LevenshteinEditing(), net(1, 1.5), 24)
     assert any(int(b.open.sum()) > int(a.open.sum()) for a, b in pairwise(frames))
     assert not made.canvas.open.any()
     assert not {token for text in made.texts for token in text} & {MASK, DELETE, INSERT}
@@ -108,7 +108,7 @@ def test_edits_do_happen_and_no_block_is_left_with_a_hole():
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_rows_do_not_wait_for_each_other(temperature):
-    how, made = InsertDelete(temperature=temperature), net(stop=(5,))
+    how, made = LevenshteinEditing(temperature=temperature), net(stop=(5,))
     together = run(how, made, 13, seeds=[4, 5])[1]
     assert together.texts == [
         run(how, made, 13, [prompt], [seed])[1].texts[0] for prompt, seed in zip(PROMPTS, (4, 5), strict=True)
@@ -117,7 +117,7 @@ def test_rows_do_not_wait_for_each_other(temperature):
 
 def test_networks_that_do_not_edit_are_refused():
     with pytest.raises(ConfigError, match="only networks of blocks"):
-        InsertDelete().begin(model(), PROMPTS, 4)
+        LevenshteinEditing().begin(model(), PROMPTS, 4)
     with pytest.raises(ConfigError, match="delete_token_id"):
-        InsertDelete().begin(model(block=4), PROMPTS, 4)
+        LevenshteinEditing().begin(model(block=4), PROMPTS, 4)
     assert VOCAB > INSERT

@@ -11,7 +11,7 @@ from mezzotint.decode.caches.policies import Sorted
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.methods.presets import PRESETS, Preset, decoding
-from mezzotint.decode.methods.registry import way
+from mezzotint.decode.methods.registry import method
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.run import Run, generate
 from mezzotint.errors import CanvasError, ConfigError
@@ -143,7 +143,7 @@ def test_settings_that_contradict_the_network_are_refused():
     with pytest.raises(ConfigError, match="blocks of 4; ask for --block 4"):
         decoding(Preset(block=3), model(block=4), 8)
     with pytest.raises(ConfigError, match="mezzotint models presets"):
-        way("nobody")
+        method("nobody")
     with pytest.raises(CanvasError, match="at least 1"):
         generate(model(), [[1]], 0, decoding(Preset(), model(), 1))
     with pytest.raises(CanvasError, match="at least one"):

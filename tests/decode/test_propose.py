@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from mezzotint.decode.propose import Draw, Scattered, ahead, certain, entropy, likeliest, margin, probable
+from mezzotint.decode.propose import (
+    Draw,
+    RandomOrder,
+    entropy,
+    likeliest,
+    margin,
+    margin_of,
+    negative_entropy,
+    probable,
+)
 from mezzotint.rng import Rng
 
 LOGITS = torch.tensor([1.5, 0.0, -0.7, 0.9, -2.0, -torch.inf])
@@ -57,12 +66,12 @@ def test_scores_are_probability_margin_and_entropy():
         torch.testing.assert_close(score, expected)
     tokens = torch.randint(0, 7, (2, 3), generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(probable(logits, tokens), p.gather(-1, tokens[..., None])[..., 0])
-    torch.testing.assert_close(Draw(score=certain)(logits, Rng(0))[1], -nats)
-    torch.testing.assert_close(Draw(score=ahead)(logits, Rng(0))[1], first - second)
+    torch.testing.assert_close(Draw(score=negative_entropy)(logits, Rng(0))[1], -nats)
+    torch.testing.assert_close(Draw(score=margin_of)(logits, Rng(0))[1], first - second)
 
 
 def test_scattered_scores_are_uniform_and_independent_of_the_draw():
-    tokens, score = Scattered(Draw())(repeat(LOGITS, 200, 50), Rng(3))
+    tokens, score = RandomOrder(Draw())(repeat(LOGITS, 200, 50), Rng(3))
     assert torch.equal(tokens, Draw()(repeat(LOGITS, 200, 50), Rng(3))[0])
     counts = (score.flatten() * 10).long().bincount(minlength=10).double()
     # 9 degrees of freedom: above 27.9 once in a thousand

@@ -4,8 +4,8 @@ import pytest
 
 from mezzotint.cli.published import USUAL
 from mezzotint.config import from_json, to_json
-from mezzotint.decode.methods.freedave import Foreseeing
-from mezzotint.decode.methods.registry import WAYS, tuned, way
+from mezzotint.decode.methods.freedave import FreeDave
+from mezzotint.decode.methods.registry import METHODS, method, tuned
 from mezzotint.denoisers.published.families import FAMILIES
 from mezzotint.errors import ConfigError
 
@@ -38,25 +38,25 @@ PUBLISHED = [
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_it_exists_under_its_name_and_is_plain_data(name):
-    how = way(name)
+    how = method(name)
     assert from_json(type(how), to_json(how)) == how
 
 
 def test_what_a_family_is_usually_decoded_with_exists():
     assert set(USUAL) <= set(FAMILIES)
-    assert set(USUAL.values()) <= set(WAYS)
+    assert set(USUAL.values()) <= set(METHODS)
 
 
 def test_settings_reach_the_preset_inside_another_way():
-    made = tuned(way("freedave"), "freedave", temperature=0.5, block=8)
-    assert isinstance(made, Foreseeing)
+    made = tuned(method("freedave"), "freedave", temperature=0.5, block=8)
+    assert isinstance(made, FreeDave)
     assert (made.how.temperature, made.how.block) == (0.5, 8)
     with pytest.raises(ConfigError, match="the preset idlm has no block"):
-        tuned(way("idlm"), "idlm", block=4)
+        tuned(method("idlm"), "idlm", block=4)
 
 
 def test_an_unknown_name_gets_its_neighbours_and_the_command_that_lists_all():
     with pytest.raises(ConfigError, match=r"did you mean llada-fast or .*mezzotint models presets` lists all"):
-        way("lada-fast")
+        method("lada-fast")
     with pytest.raises(ConfigError, match=r"'qqq': `mezzotint models presets` lists all"):
-        way("qqq")
+        method("qqq")

@@ -11,7 +11,7 @@ from mezzotint.decode.plan import Blocks
 from mezzotint.decode.propose import Draw, entropy, likeliest, margin
 from mezzotint.decode.revise import Doubtful, Remask
 from mezzotint.decode.rule import Unmask, ancestral
-from mezzotint.decode.select import Above, EntropyBound, Factor, OnTime, surest
+from mezzotint.decode.select import Above, EntropyBound, Factor, OnTime, most_confident
 from mezzotint.decode.shapers import Ban
 from mezzotint.errors import ConfigError
 from mezzotint.processes.absorbing import Absorbing
@@ -21,7 +21,7 @@ VOCAB, MASK = 12, 11
 SCHEDULE = Linear()
 PRIOR = Absorbing(VOCAB, MASK, SCHEDULE).prior
 BAN = Ban(torch.arange(VOCAB) == MASK)
-SELECTORS = [surest, Above(0.2), Above(1.0), Factor(1.0), EntropyBound(0.5)]
+SELECTORS = [most_confident, Above(0.2), Above(1.0), Factor(1.0), EntropyBound(0.5)]
 
 
 def table(canvas: Canvas, step: Step) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_every_rule_fills_the_canvas_and_leaves_the_prompt_alone(propose, select
 def test_a_threshold_of_one_is_one_token_per_step():
     start = write([[1, 2]], 10, PRIOR)
     careful = run(start, Unmask(likeliest, Above(1.0), shapers=(BAN,)), Blocks(4))
-    single = run(start, Unmask(likeliest, surest, shapers=(BAN,)), Blocks(4))
+    single = run(start, Unmask(likeliest, most_confident, shapers=(BAN,)), Blocks(4))
     assert len(careful) == len(single) == 10
     assert torch.equal(careful[-1].tokens, single[-1].tokens)
     assert torch.equal(careful[-1].born, single[-1].born)
@@ -80,7 +80,7 @@ def test_a_row_does_not_depend_on_its_neighbours_or_their_prompts(propose):
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_another():
-    rule = Unmask(Draw(1.0), surest, shapers=(BAN,))
+    rule = Unmask(Draw(1.0), most_confident, shapers=(BAN,))
     a, b, c = (run(write([[1]], 20, PRIOR, [seed]), rule, Blocks(5))[-1].tokens for seed in (1, 1, 2))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)

@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mezzotint.decode.select import Above, EntropyBound, Factor, OnTime, Top, leftmost, rank, reveal, surest
+from mezzotint.decode.select import Above, EntropyBound, Factor, OnTime, Top, leftmost, most_confident, rank, reveal
 
 SELECTORS = [
-    surest,
+    most_confident,
     leftmost,
     Top(2),
     Above(0.5),
@@ -58,7 +58,7 @@ def test_a_row_does_not_depend_on_its_neighbours(select, situation):
 @given(situations(), st.floats(1.0, 2.0))
 def test_a_threshold_no_score_can_pass_commits_the_surest_column_only(situation, tau):
     score, open, budget = situation
-    assert torch.equal(Above(tau)(score, open, budget), surest(score, open, torch.ones_like(budget)))
+    assert torch.equal(Above(tau)(score, open, budget), most_confident(score, open, torch.ones_like(budget)))
 
 
 @given(situations(low=0.0, worst=False), st.floats(0.0, 4.0, width=32, allow_subnormal=False))
@@ -118,7 +118,7 @@ def test_the_budget_is_kept_wherever_enough_is_open(situation):
     score, open, budget = situation
     want = torch.minimum(budget, open.sum(-1))
     assert (OnTime(Above(0.9))(score, open, budget).sum(-1) >= want).all()
-    assert torch.equal(surest(score, open, budget).sum(-1), torch.minimum(budget.clamp_min(1), open.sum(-1)))
+    assert torch.equal(most_confident(score, open, budget).sum(-1), torch.minimum(budget.clamp_min(1), open.sum(-1)))
 
 
 def test_numbers_may_differ_between_requests():

@@ -6,9 +6,9 @@ import pytest
 import torch
 from tiny_reader import MASK, STOP, VOCAB, Told, model
 
-from mezzotint.decode.methods.causal_batch import Reading, behind_sets
-from mezzotint.decode.methods.speculative import Choose, Introspective, Judged
-from mezzotint.decode.run import Model
+from mezzotint.decode.methods.causal_batch import CausalBatch, behind_sets
+from mezzotint.decode.methods.speculative import Choose, SelfVerified, Speculative
+from mezzotint.decode.run import MaskedModel
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import causal_behind
@@ -46,7 +46,7 @@ def one_by_one(network, prompt, length, choose, banned=()):
 def test_the_verifier_has_the_last_word(kind, temperature):
     verifier = causal_net(seed=5).network
     net = replace(model(block=4 if kind == "blocks" else None, shifted=kind == "shifted"), verifier=verifier)
-    made = run(Judged(ahead=3, temperature=temperature), net, 12, seeds=[4, 5, 6])
+    made = run(Speculative(ahead=3, temperature=temperature), net, 12, seeds=[4, 5, 6])
     for prompt, text, seed in zip(PROMPTS, made.texts, (4, 5, 6), strict=True):
         assert text == one_by_one(verifier, prompt, 12, Choose(temperature, 1.0, torch.tensor([seed])))
 
@@ -55,7 +55,7 @@ def test_the_verifier_has_the_last_word(kind, temperature):
 @pytest.mark.parametrize("stride", [2, 4])
 def test_a_network_that_checks_itself_writes_what_it_writes_one_by_one(stride, temperature):
     net = causal_net()
-    made = run(Introspective(stride=stride, temperature=temperature), net, 14, seeds=[4, 5, 6])
+    made = run(SelfVerified(stride=stride, temperature=temperature), net, 14, seeds=[4, 5, 6])
     for prompt, text, seed in zip(PROMPTS, made.texts, (4, 5, 6), strict=True):
         assert text == one_by_one(net.network, prompt, 14, Choose(temperature, 1.0, torch.tensor([seed])), [MASK])
     assert made.passes <= 3 * 14
@@ -64,11 +64,11 @@ def test_a_network_that_checks_itself_writes_what_it_writes_one_by_one(stride, t
 def test_a_network_that_is_right_wins_a_stride_for_every_pass():
     table = torch.randn(64, VOCAB, generator=torch.Generator().manual_seed(2))
     table[:, [MASK, STOP]] = -9.0
-    net = Model(Told(table, 1), MASK, VOCAB, (STOP,), pattern=causal_behind)
-    made = run(Introspective(stride=4), net, 20, [[1, 2]])
+    net = MaskedModel(Told(table, 1), MASK, VOCAB, (STOP,), pattern=causal_behind)
+    made = run(SelfVerified(stride=4), net, 20, [[1, 2]])
     assert made.texts == [table[1:21].argmax(-1).tolist()]
     assert made.passes == 1 + 5
-    judged = run(Judged(ahead=4), replace(net, verifier=net.network), 20, [[1, 2]])
+    judged = run(Speculative(ahead=4), replace(net, verifier=net.network), 20, [[1, 2]])
     assert judged.texts == made.texts
     # two passes for the four drafts and the verifier's own token
     assert judged.passes == 2 * 4
@@ -78,12 +78,12 @@ BATCH = [[1, 2, 3, 4, 6], [9], [7, 8], [10, 11, 12], [3]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("kind", [Introspective(stride=3), Judged(ahead=3)], ids=["introspective", "judged"])
+@pytest.mark.parametrize("kind", [SelfVerified(stride=3), Speculative(ahead=3)], ids=["introspective", "judged"])
 @pytest.mark.parametrize("seed", [3, 7])
 @pytest.mark.parametrize("stop", [(), (STOP,)], ids=["endless", "ending"])
 def test_texts_share_passes_and_say_what_each_says_alone(kind, temperature, seed, stop):
     how, net = replace(kind, temperature=temperature), replace(causal_net(seed), stop=stop)
-    if isinstance(kind, Judged):
+    if isinstance(kind, Speculative):
         net = replace(model(seed=seed, stop=stop), verifier=causal_net(5).network)
     together = run(how, net, 24, BATCH, [1, 2, 3, 4, 5])
     alone = [run(how, net, 24, [prompt], [1 + row]) for row, prompt in enumerate(BATCH)]
@@ -95,9 +95,9 @@ def test_texts_share_passes_and_say_what_each_says_alone(kind, temperature, seed
 @pytest.mark.parametrize("stop", [(), (STOP,)], ids=["endless", "ending"])
 def test_no_token_is_read_twice_although_the_memory_fills_with_drafts_that_did_not_stand(stop, monkeypatch):
     closed = []
-    plain = Reading._close_up
-    monkeypatch.setattr(Reading, "_close_up", lambda self, live: (closed.append(live), plain(self, live)))
-    net, how = replace(causal_net(7), stop=stop), Introspective(stride=3)
+    plain = CausalBatch._close_up
+    monkeypatch.setattr(CausalBatch, "_close_up", lambda self, live: (closed.append(live), plain(self, live)))
+    net, how = replace(causal_net(7), stop=stop), SelfVerified(stride=3)
     reads = run(how, net, 48, BATCH).reads
     # first the prompts, then a text's token, two drafts and three sets of two masks
     assert reads[0] == 5 + 2
@@ -126,8 +126,8 @@ def test_masks_see_the_drafts_before_their_set_and_nothing_of_other_sets():
 
 def test_what_cannot_be_judged_is_refused():
     with pytest.raises(ConfigError, match="--verifier"):
-        Judged().begin(model(), PROMPTS, 4)
+        Speculative().begin(model(), PROMPTS, 4)
     with pytest.raises(ConfigError, match="only a causal network"):
-        Introspective().begin(model(shifted=True), PROMPTS, 4)
+        SelfVerified().begin(model(shifted=True), PROMPTS, 4)
     with pytest.raises(CanvasError, match="without a prompt"):
-        Introspective().begin(causal_net(), [[]], 4)
+        SelfVerified().begin(causal_net(), [[]], 4)

@@ -10,7 +10,7 @@ from mezzotint.decode.plan import Blocks, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.run import Decoding, generate
-from mezzotint.decode.select import Above, leftmost, surest
+from mezzotint.decode.select import Above, leftmost, most_confident
 from mezzotint.decode.stopping import Until, confirmed, written
 
 PRIOR = model().prior
@@ -48,7 +48,7 @@ def test_an_end_that_was_given_ends_nothing():
 
 def test_19_a_row_stops_only_at_a_confirmed_end():
     order = [0, 1, 2, 9, 4, 5, 8, 3, 2, 1]
-    path = ran([[1, *[None] * 9]], order, Until(Blocks(9), (STOP,)), surest)
+    path = ran([[1, *[None] * 9]], order, Until(Blocks(9), (STOP,)), most_confident)
     # the ends at 3 and 6 are written first, and count when 1 and 2 are there
     assert [int(step.open.sum()) for step in path] == [8, 7, 6, 5, 4, 3, 2, 1][: len(path)]
     last = path[-1]

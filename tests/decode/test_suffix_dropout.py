@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_reader import model
 
-from mezzotint.decode.caches.policies import Store
-from mezzotint.decode.caches.suffix_dropout import Thinned
+from mezzotint.decode.caches.policies import CacheStore
+from mezzotint.decode.caches.suffix_dropout import SuffixDropout
 from mezzotint.decode.methods.choices import ThinnedSuffix, Threshold
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import Blocks
@@ -43,8 +43,8 @@ def test_near_columns_are_read_as_often_as_the_curve_says():
     step = next(Blocks(4)(canvas))
     counts = torch.zeros(41)
     for seed in range(2000):
-        store = Store(None, torch.zeros(1, 0, dtype=torch.long))
-        (read,) = Thinned(reach=21, sigma=2.0, scale=2.0, seed=seed)(store, canvas, step)
+        store = CacheStore(None, torch.zeros(1, 0, dtype=torch.long))
+        (read,) = SuffixDropout(reach=21, sigma=2.0, scale=2.0, seed=seed)(store, canvas, step)
         counts[read.columns[0]] += 1
     share = counts[5:] / 2000
     x = torch.linspace(0, 2, 21)

@@ -5,7 +5,7 @@ import torch
 from mezzotint.decode.canvas import Span, Step, infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.time_grid import Grid, LatentGrid
+from mezzotint.decode.samplers.time_grid import LatentGrid, TimeGrid
 from mezzotint.rng import Rng
 
 
@@ -29,10 +29,10 @@ def test_fixed_columns_keep_their_tokens_and_open_ones_move():
         seen.append((float(t[0]), float(s[0])))
         return x - 1 + raw[..., 0].long() * 0
 
-    after = Grid(update)(torch.zeros(2, 4, 1), blank(), step(1.0, 0.5), Rng(0))
+    after = TimeGrid(update)(torch.zeros(2, 4, 1), blank(), step(1.0, 0.5), Rng(0))
     assert after.tokens.tolist() == [[1, 8, 2, 8], [8, 8, 8, 3]]
     assert after.open.tolist() == blank().open.tolist()
-    done = Grid(update)(torch.zeros(2, 4, 1), after, step(0.5, 0.0), Rng(0))
+    done = TimeGrid(update)(torch.zeros(2, 4, 1), after, step(0.5, 0.0), Rng(0))
     assert not done.open.any()
     assert done.tokens.tolist() == [[1, 7, 2, 7], [7, 7, 7, 3]]
     assert done.born.tolist() == [[-1, 1, -1, 1], [1, 1, 1, -1]]
@@ -41,14 +41,14 @@ def test_fixed_columns_keep_their_tokens_and_open_ones_move():
 
 
 def test_a_window_leaves_the_rest_alone():
-    after = Grid(lambda raw, x, t, s, rng: x * 0)(torch.zeros(2, 2, 1), blank(), step(1.0, 0.0, 2, 1), Rng(0))
+    after = TimeGrid(lambda raw, x, t, s, rng: x * 0)(torch.zeros(2, 2, 1), blank(), step(1.0, 0.0, 2, 1), Rng(0))
     assert after.tokens.tolist() == [[1, 0, 2, 9], [9, 0, 0, 3]]
     assert after.open.tolist() == [[False, False, False, True], [True, False, False, False]]
 
 
 def test_scores_are_those_of_the_written_tokens():
     raw = torch.randn(2, 4, 10, generator=torch.Generator().manual_seed(0))
-    after = Grid(
+    after = TimeGrid(
         lambda raw, x, t, s, rng: raw.argmax(-1), lambda raw, tokens: raw.gather(-1, tokens[..., None])[..., 0]
     )(raw, blank(), step(1.0, 0.0), Rng(0))
     opened = blank().open
@@ -80,7 +80,7 @@ def test_a_plan_runs_a_grid_to_its_end():
         return raw.argmax(-1)
 
     raw = torch.zeros(2, 4, 10).index_fill_(-1, torch.tensor([4]), 1.0)
-    *_, last = decode(blank(), lambda canvas, step: raw[:, : step.window.size], Grid(update), Blocks(4, 4))
+    *_, last = decode(blank(), lambda canvas, step: raw[:, : step.window.size], TimeGrid(update), Blocks(4, 4))
     assert last.tokens.tolist() == [[1, 4, 2, 4], [4, 4, 4, 3]]
     assert [t for t, _ in times] == [1.0, 0.75, 0.5, 0.25]
     assert times[-1][1] == 0

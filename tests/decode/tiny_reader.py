@@ -2,7 +2,7 @@
 
 import torch
 
-from mezzotint.decode.run import Model
+from mezzotint.decode.run import MaskedModel
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 
 VOCAB, MASK, STOP = 23, 22, 5
@@ -61,4 +61,4 @@ def model(block=None, shifted=False, stop=(STOP,), seed=3, layers=2):
     network = TransformerConfig(width=32, layers=layers, heads=2).build(VOCAB)
     torch.nn.init.normal_(network.head.weight, std=0.5)
     network.requires_grad_(False)
-    return Model(Shifted(network) if shifted else network, MASK, VOCAB, stop, block)
+    return MaskedModel(Shifted(network) if shifted else network, MASK, VOCAB, stop, block)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.fill_weights import TensorForm
 from mezzotint.denoisers.published.identify import Overrides
 from mezzotint.denoisers.published.open import open_published
 
@@ -23,7 +23,7 @@ def copied(name, to):
 
 
 def opened(path, form=None):
-    return open_published(path, form or Form(), GIVEN.get(path.name, Overrides()))
+    return open_published(path, form or TensorForm(), GIVEN.get(path.name, Overrides()))
 
 
 def rewritten(path, change):

@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from tiny_hybrid import BACKENDS, SHAPE, TAPS, checkpoint, drafter, drafting, eager, fresh, native
 
-from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, Growth, branches, chain
+from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, TreeLimits, branches, chain
 from mezzotint.denoisers.hybrid.adapter_file import load_adapter, save_adapter
 from mezzotint.denoisers.hybrid.torch_backend import restored
 from mezzotint.denoisers.native.drafter import NativeDrafter
@@ -177,7 +177,13 @@ def test_the_native_chain_is_the_step_by_step_one(taps, decided):
 
 @pytest.mark.parametrize(
     "growth",
-    [Growth(8, 0.0, 3, 2), Growth(7, 0.05, 3, 2), Growth(3, 0.0, 4, 4), Growth(1, 0.0, 1, 1), Growth(8, 0.99, 3, 2)],
+    [
+        TreeLimits(8, 0.0, 3, 2),
+        TreeLimits(7, 0.05, 3, 2),
+        TreeLimits(3, 0.0, 4, 4),
+        TreeLimits(1, 0.0, 1, 1),
+        TreeLimits(8, 0.99, 3, 2),
+    ],
     ids=repr,
 )
 @pytest.mark.parametrize("rows", [0, 1, 3])
@@ -208,7 +214,7 @@ def test_native_heads_refuse_what_does_not_fit(taps):
     with pytest.raises(CapacityError):
         made.look([5, -2])
     with pytest.raises(CapacityError):
-        made.branches(rows[0], rows[1:], Growth(4, 0.0, 41, 2))
+        made.branches(rows[0], rows[1:], TreeLimits(4, 0.0, 41, 2))
 
 
 def test_a_drafter_of_another_shape_works_too(taps):

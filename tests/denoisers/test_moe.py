@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.denoisers.layers.moe import Experts, ExpertsConfig, Grouped, Pool, Softmax
+from mezzotint.denoisers.layers.moe import BlockRouting, Experts, ExpertsConfig, Grouped, Softmax
 from mezzotint.denoisers.networks.llama import rope, rotated
 
 ROWS, COUNT = 40, 16
@@ -99,7 +99,7 @@ def test_turning_in_32_bits_is_rounded_once():
 
 
 def test_a_block_uses_what_its_columns_want_most():
-    rule, pool = Grouped(chosen=2, groups=2, kept=2, scale=1.0), Pool(admitted=5, block=4)
+    rule, pool = Grouped(chosen=2, groups=2, kept=2, scale=1.0), BlockRouting(admitted=5, block=4)
     scores, bias = drawn(2 * 10, COUNT), drawn(COUNT, seed=1)
     index, weight = rule(scores, pool(scores, bias, 10))
     wanted = (scores.sigmoid() + bias).view(2, 10, COUNT)
@@ -118,11 +118,11 @@ def test_a_pool_that_admits_all_is_none():
     config = {"count": 5, "inner": 6, "router": Grouped(2, 1, 1, 2.5), "biased": True}
     torch.manual_seed(0)
     plain = Experts(ExpertsConfig(**config), 8)
-    pooled = Experts(ExpertsConfig(**config, pool=Pool(5, 3)), 8)
+    pooled = Experts(ExpertsConfig(**config, pool=BlockRouting(5, 3)), 8)
     pooled.load_state_dict(plain.state_dict())
     x = drawn(2, 7, 8)
     assert torch.equal(plain(x), pooled(x))
-    pooled = Experts(ExpertsConfig(**config, pool=Pool(2, 3)), 8)
+    pooled = Experts(ExpertsConfig(**config, pool=BlockRouting(2, 3)), 8)
     pooled.load_state_dict(plain.state_dict())
     torch.testing.assert_close(pooled(x)[:, 3:6], pooled(x[:, 3:6]))
     assert not torch.allclose(plain(x), pooled(x))

@@ -5,7 +5,7 @@ import pytest
 from tiny_hybrid import pool
 
 from mezzotint.denoisers.native.binding import max_rows
-from mezzotint.denoisers.native.runtime import Linear, Pool, instructions, top
+from mezzotint.denoisers.native.runtime import NativeLinear, ThreadPool, instructions, top
 from mezzotint.errors import CapacityError, CheckpointError
 
 SIZES = [(8, 32), (40, 96), (72, 160), (264, 64)]
@@ -27,7 +27,7 @@ def made(bits, n, k, seed=0):
         codes, minimum = rng.integers(-127, 128, (n, k)).astype(np.int8), None
     blocks = codes.reshape(n, -1, 32).astype(np.float64) * scale[..., None]
     values = blocks if minimum is None else blocks + minimum[..., None]
-    return Linear(codes, scale, minimum, head=bits == HEAD), values.reshape(n, k)
+    return NativeLinear(codes, scale, minimum, head=bits == HEAD), values.reshape(n, k)
 
 
 def rounded(x, bits):
@@ -64,7 +64,7 @@ def test_four_bit_products_equal_those_of_the_rounded_numbers(n, k):
     x = activations(20, k)
     by_scale = np.einsum("mbi,nbi,nb->mn", rounded(x, 4), codes.reshape(n, -1, 32), scale, optimize=True)
     by_minimum = x.reshape(len(x), -1, 32).astype(np.float64).sum(-1) @ minimum.T
-    got = Linear(codes, scale, minimum).apply(pool(), x)
+    got = NativeLinear(codes, scale, minimum).apply(pool(), x)
     want = by_scale + by_minimum
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
 
@@ -74,7 +74,7 @@ def test_four_bit_products_equal_those_of_the_rounded_numbers(n, k):
 def test_the_largest_codes_and_activations_do_not_overflow(bits, sign):
     codes = np.full((8, 64), 15 if bits == 4 else 127 * sign, np.uint8 if bits == 4 else np.int8)
     scale = np.ones((8, 2), np.float32)
-    matrix = Linear(codes, scale, np.zeros_like(scale) if bits == 4 else None, head=bits == HEAD)
+    matrix = NativeLinear(codes, scale, np.zeros_like(scale) if bits == 4 else None, head=bits == HEAD)
     for x in (100, -100):
         got = matrix.apply(pool(), np.full((1, 64), x, np.float32))
         np.testing.assert_allclose(got, np.full((1, 8), 64.0 * x * codes[0, 0]), rtol=1e-5)
@@ -102,7 +102,7 @@ def test_more_rows_than_one_pass_takes_are_done_in_parts(bits):
 def test_the_number_of_threads_does_not_change_a_bit(bits, threads):
     matrix = made(bits, 264, 64)[0]
     x = activations(9, 64)
-    np.testing.assert_array_equal(matrix.apply(Pool(threads), x), matrix.apply(pool(), x))
+    np.testing.assert_array_equal(matrix.apply(ThreadPool(threads), x), matrix.apply(pool(), x))
 
 
 def test_a_norm_may_come_before_the_product():
@@ -132,7 +132,7 @@ def test_floats_round_to_half_a_step_of_eight_bits():
     weight = np.random.default_rng(0).normal(0, 1, (16, 64)).astype(np.float32)
     weight[3, 32:] = 0
     step = np.abs(weight.reshape(16, 2, 32)).max(-1).repeat(32, 1) / 127
-    error = np.abs(Linear.from_float(weight).rows(range(16)) - weight)
+    error = np.abs(NativeLinear.from_float(weight).rows(range(16)) - weight)
     # half a step, and what rounding the scale to a half costs the largest codes
     assert (error <= step * 0.5 + np.abs(weight) * 2**-11 + 1e-7).all()
 
@@ -161,14 +161,14 @@ def test_what_does_not_fit_is_refused_before_the_kernels_see_it():
     matrix = made(8, 40, 96)[0]
     codes, scale = np.zeros((8, 64), np.int8), np.ones((8, 2), np.float32)
     with pytest.raises(CheckpointError, match="9 x 64"):
-        Linear(np.zeros((9, 64), np.int8), np.ones((9, 2), np.float32), None)
+        NativeLinear(np.zeros((9, 64), np.int8), np.ones((9, 2), np.float32), None)
     with pytest.raises(CheckpointError, match="8 x 48"):
-        Linear(np.zeros((8, 48), np.int8), np.ones((8, 1), np.float32), None)
+        NativeLinear(np.zeros((8, 48), np.int8), np.ones((8, 1), np.float32), None)
     for wrong in (scale[:, :1], scale[:4]):
         with pytest.raises(CheckpointError):
-            Linear(codes, wrong, None)
+            NativeLinear(codes, wrong, None)
         with pytest.raises(CheckpointError):
-            Linear(codes, scale, wrong)
+            NativeLinear(codes, scale, wrong)
     with pytest.raises(CapacityError):
         matrix.apply(pool(), np.zeros((2, 64), np.float32))
     with pytest.raises(CapacityError):
@@ -184,7 +184,7 @@ def test_what_does_not_fit_is_refused_before_the_kernels_see_it():
         with pytest.raises(CapacityError):
             top(pool(), np.zeros((1, 5), np.float32), k)
     with pytest.raises(CapacityError, match="0 threads"):
-        Pool(0)
+        ThreadPool(0)
 
 
 def test_the_kernels_say_what_they_were_compiled_for():

@@ -8,7 +8,7 @@ from released import GOLDEN, copied, opened, rewritten, set_field
 from safetensors.torch import load_file, save_file
 
 from mezzotint.checkpoints.folder import open_published as open_folder
-from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.fill_weights import TensorForm
 from mezzotint.denoisers.published.identify import read_facts
 from mezzotint.errors import CheckpointError
 
@@ -160,11 +160,11 @@ def test_half_precision_and_8_bit_weights_compute_nearly_the_same(name):
     tokens = torch.arange(24).view(2, 12)
     exact = opened(GOLDEN / name)
     want = exact.network(tokens)
-    for form in (Form(torch.bfloat16), Form(torch.float16), Form(int8=True)):
+    for form in (TensorForm(torch.bfloat16), TensorForm(torch.float16), TensorForm(int8=True)):
         got = opened(GOLDEN / name, form).network(tokens).float()
         near = torch.nn.functional.cosine_similarity(got, want, dim=-1)
         assert near.median() > 0.99, form  # in a single row a router may just choose another expert
-    codes = [x for x in opened(GOLDEN / name, Form(int8=True)).network.buffers() if x.dtype == torch.int8]
+    codes = [x for x in opened(GOLDEN / name, TensorForm(int8=True)).network.buffers() if x.dtype == torch.int8]
     matrices = [
         p for key, p in exact.network.named_parameters() if ".layers." in key and p.dim() > 1 and "router" not in key
     ]
@@ -172,7 +172,7 @@ def test_half_precision_and_8_bit_weights_compute_nearly_the_same(name):
 
 
 def test_the_bias_of_a_router_keeps_32_bits():
-    network = opened(GOLDEN / "llada2_moe", Form(torch.bfloat16)).network
+    network = opened(GOLDEN / "llada2_moe", TensorForm(torch.bfloat16)).network
     biases = [p for key, p in network.named_parameters() if key.endswith("experts.bias")]
     assert biases
     assert {p.dtype for p in biases} == {torch.float32}

@@ -8,12 +8,12 @@ import torch
 
 from mezzotint.decode.reader import halves
 from mezzotint.denoisers.native import dense
-from mezzotint.denoisers.native.dense import Matrix, Store, best
-from mezzotint.denoisers.native.small_networks import Swift
+from mezzotint.denoisers.native.dense import DenseStore, Matrix, best
+from mezzotint.denoisers.native.small_networks import NativeSmallNetwork
 from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
-from mezzotint.denoisers.published.attention_patterns import Full
-from mezzotint.denoisers.published.open import Aligned
+from mezzotint.denoisers.published.attention_patterns import FullPattern
+from mezzotint.denoisers.published.open import AlignedNetwork
 from mezzotint.errors import CapacityError
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import block_causal
@@ -41,7 +41,7 @@ def decoder(**more):
     made = Decoder(DecoderConfig(**PLAIN | {"max_positions": 200} | more)).requires_grad_(False)
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
-    return Aligned(made, Full(), 0)
+    return AlignedNetwork(made, FullPattern(), 0)
 
 
 def transformer(**more):
@@ -65,7 +65,7 @@ def wanted(rows=ROWS, count=COLUMNS):
 
 def fast(network):
     answer = network.ready()
-    assert isinstance(answer, Swift)
+    assert isinstance(answer, NativeSmallNetwork)
     return answer
 
 
@@ -164,10 +164,10 @@ def test_what_does_not_fit_the_kernels_is_refused_before_they_run():
     refused("mask of shape", mask=mask.expand(3, -1, -1, -1))
     refused("mask of shape", mask=mask.int())
     refused("mask of shape", mask=mask[..., :4])
-    refused("the store is too small", store=Store(room, room.clone(), 5))
-    refused("cannot keep columns in torch.float64", store=Store(room, room.double(), 0))
-    refused(r"shape \[3, 2, 2, 9, 8\]", store=Store(room, room[..., :8], 0))
-    refused(r"shape \[2, 2, 2, 9, 16\]", store=Store(room[:2], room[:2], 0))
+    refused("the store is too small", store=DenseStore(room, room.clone(), 5))
+    refused("cannot keep columns in torch.float64", store=DenseStore(room, room.double(), 0))
+    refused(r"shape \[3, 2, 2, 9, 8\]", store=DenseStore(room, room[..., :8], 0))
+    refused(r"shape \[2, 2, 2, 9, 16\]", store=DenseStore(room[:2], room[:2], 0))
 
 
 def test_threads_that_begin_at_once_share_their_pool():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.denoisers.wrappers import ClassifierFree, SelfConditioned, Ungiven, taken
 from mezzotint.errors import ConfigError
@@ -146,7 +146,7 @@ def test_rows_are_taken_with_all_that_belongs_to_them():
 def network(**more):
     torch.manual_seed(0)
     process = Gaussian(fresh(7, WIDTH), Cosine(), trainable=True)
-    return VectorsConfig(trunk=SHAPE, **more).build(process)
+    return EmbeddingNetworkConfig(trunk=SHAPE, **more).build(process)
 
 
 def test_estimates_of_zeros_are_no_estimates():
@@ -186,4 +186,4 @@ def test_what_a_network_on_vectors_needs(wrong, sentence):
     with pytest.raises(ConfigError, match=sentence):
         network()(inputs(width), None if wrong == "time" else level())
     with pytest.raises(ConfigError, match="timed=true"):
-        VectorsConfig(trunk=TransformerConfig(width=16, heads=2)).build(Gaussian(fresh(7, WIDTH), Cosine()))
+        EmbeddingNetworkConfig(trunk=TransformerConfig(width=16, heads=2)).build(Gaussian(fresh(7, WIDTH), Cosine()))

@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
-from mezzotint.checkpoints.base import Blocks
-from mezzotint.denoisers.causal_network import Causal, Floats, prefill
-from mezzotint.denoisers.draft_network import DrafterShape, Drafting, Growth, branches, chain
+from mezzotint.checkpoints.base import QuantisedBlocks
+from mezzotint.denoisers.causal_network import CausalNetwork, Floats, prefill
+from mezzotint.denoisers.draft_network import DrafterShape, DraftNetwork, TreeLimits, branches, chain
 from mezzotint.denoisers.hybrid.torch_backend import EagerDecoder, EagerDrafter
 from mezzotint.denoisers.load import load_decoder
 from mezzotint.denoisers.native.decoder import NativeDecoder
 from mezzotint.denoisers.native.drafter import NativeDrafter
-from mezzotint.denoisers.native.runtime import Pool
+from mezzotint.denoisers.native.runtime import ThreadPool
 from mezzotint.denoisers.networks.drafter import Drafter
 
 CONFIG: dict[str, Any] = {
@@ -47,7 +47,7 @@ class Stored:
     """A tensor of a checkpoint in memory."""
 
     values: NDArray[np.float32]
-    stored: Blocks | None = None
+    stored: QuantisedBlocks | None = None
     file: Path = Path("memory")
     dtype: str = "f32"
 
@@ -58,7 +58,7 @@ class Stored:
     def read(self) -> NDArray[np.float32]:
         return self.values.copy()
 
-    def blocks(self) -> Blocks | None:
+    def blocks(self) -> QuantisedBlocks | None:
         return self.stored
 
 
@@ -103,15 +103,15 @@ def blocked(values: NDArray[np.float32], kind: str) -> Stored:
     limits = (0, 15) if kind == "q4_1" else (-127, 127)
     codes = np.rint((parts - low[..., None]) / scale[..., None]).clip(*limits).reshape(values.shape)
     if kind == "q4_1":
-        made = Blocks("q4_1", scale, low, codes.astype(np.uint8))
+        made = QuantisedBlocks("q4_1", scale, low, codes.astype(np.uint8))
     else:
-        made = Blocks("q8_0", scale, None, codes.astype(np.int8))
+        made = QuantisedBlocks("q8_0", scale, None, codes.astype(np.int8))
     return Stored(made.dequantised(), made)
 
 
 @cache
-def pool(threads: int = 1) -> Pool:
-    return Pool(threads)
+def pool(threads: int = 1) -> ThreadPool:
+    return ThreadPool(threads)
 
 
 def native(ck: Checkpoint, capacity: int = 200, lanes: int = 1, threads: int = 1) -> NativeDecoder:
@@ -122,7 +122,7 @@ def eager(ck: Checkpoint, capacity: int = 200) -> EagerDecoder:
     return EagerDecoder(load_decoder(ck), capacity)
 
 
-BACKENDS: dict[str, Callable[..., Causal]] = {"native": native, "eager": eager}
+BACKENDS: dict[str, Callable[..., CausalNetwork]] = {"native": native, "eager": eager}
 
 
 def drafter(ck: Checkpoint, shape: DrafterShape = SHAPE, ids: int = 40, seed: int = 0) -> Drafter:
@@ -141,7 +141,7 @@ def drafter(ck: Checkpoint, shape: DrafterShape = SHAPE, ids: int = 40, seed: in
     return made.requires_grad_(True).eval()
 
 
-def drafting(made: Drafter, network: Causal) -> Drafting:
+def drafting(made: Drafter, network: CausalNetwork) -> DraftNetwork:
     """A drafter on the backend of its network."""
     if isinstance(network, NativeDecoder):
         return NativeDrafter(made.shape, {n: v.detach().numpy() for n, v in made.state_dict().items()}, network)
@@ -196,7 +196,7 @@ class Oracle:
     def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
         return chain(self, state, rows, decided, gate)
 
-    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+    def branches(self, state: Floats, rows: Floats, growth: TreeLimits) -> tuple[list[int], list[int], list[float]]:
         return branches(self, state, rows, growth)
 
     def _states(self, n: int) -> Floats:
@@ -211,7 +211,7 @@ def prompts(count: int, vocab: int = CONFIG["vocab_size"], seed: int = 1) -> lis
     return [tuple(int(t) for t in rng.integers(3, vocab, 1 + 7 * i % 17)) for i in range(count)]
 
 
-def fresh(network: Causal, tokens: Sequence[int]) -> tuple[Floats, Floats]:
+def fresh(network: CausalNetwork, tokens: Sequence[int]) -> tuple[Floats, Floats]:
     """Logits and taps of all tokens, read anew."""
     network.truncate(0)
     hidden, taps = prefill(network, tokens, TAPS)

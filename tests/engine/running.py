@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 from tiny_hybrid import BACKENDS, SHAPE, Oracle, checkpoint, drafter, drafting
 
-from mezzotint.denoisers.causal_network import Causal
-from mezzotint.denoisers.draft_network import Drafting
+from mezzotint.denoisers.causal_network import CausalNetwork
+from mezzotint.denoisers.draft_network import DraftNetwork
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Event, Finished, Settled
 from mezzotint.engine.hybrid.modes import Mode, ar
@@ -15,7 +15,7 @@ from mezzotint.engine.request import Request
 
 
 @cache
-def network(backend: str, **changes: int) -> Causal:
+def network(backend: str, **changes: int) -> CausalNetwork:
     return BACKENDS[backend](checkpoint(**changes))
 
 
@@ -32,7 +32,7 @@ def finished(told: list[Event]) -> Finished:
     return told[-1]
 
 
-def one_by_one(causal: Causal, request: Request, eos: frozenset[int] = frozenset()) -> list[int]:
+def one_by_one(causal: CausalNetwork, request: Request, eos: frozenset[int] = frozenset()) -> list[int]:
     return written(events(Engine(causal, None, eos), request, ar))
 
 
@@ -45,7 +45,7 @@ LIES: dict[str, Callable[[int], bool]] = {"right": lambda at: False, "wrong": la
 DRAFTERS = ["none", "random", *LIES]
 
 
-def draft_with(kind: str, causal: Causal, request: Request) -> Drafting | None:
+def draft_with(kind: str, causal: CausalNetwork, request: Request) -> DraftNetwork | None:
     """A drafter of this character for a request; those that know the text know what one-by-one writing gives."""
     if kind == "none":
         return None

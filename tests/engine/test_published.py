@@ -15,9 +15,9 @@ from tiny_folders import LAYERS, STOP, VOCAB, folder, louder
 
 from mezzotint.cli.published import USUAL
 from mezzotint.decode.methods.choices import NoCache
-from mezzotint.decode.methods.diffusion_gemma import Renoising
-from mezzotint.decode.methods.dreamon import Stretching
-from mezzotint.decode.methods.registry import WAYS, tuned
+from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
+from mezzotint.decode.methods.dreamon import DreamOn
+from mezzotint.decode.methods.registry import METHODS, tuned
 from mezzotint.denoisers.published.identify import Overrides
 from mezzotint.denoisers.published.open import open_published
 from mezzotint.errors import CapacityError, CheckpointError, ConfigError
@@ -158,7 +158,7 @@ def test_canvases_take_the_checkpoints_own_numbers():
     published = open_published(GOLDEN / "diffusion_gemma_moe")
     how = named(published, "dgemma")
     stored = json.loads((GOLDEN / "diffusion_gemma_moe" / "generation_config.json").read_text())
-    assert how == Renoising(steps=stored["max_denoising_steps"], bound=2.0, calm=1e-9)
+    assert how == UniformCanvases(steps=stored["max_denoising_steps"], bound=2.0, calm=1e-9)
     texts = [write(published, [[5, 6, 7], [8]], 20, how, [seed, seed]).texts for seed in (1, 1, 2)]
     assert texts[0] == texts[1] != texts[2]
     assert all(len(text) <= 20 for text in texts[0])
@@ -169,9 +169,9 @@ def test_canvases_take_the_checkpoints_own_numbers():
 def test_presets_for_masks_and_for_noise_are_kept_apart(tmp_path):
     _, masked = made(tmp_path, "open_dcoder")
     with pytest.raises(ConfigError, match="does not write canvases from uniform noise"):
-        begin(masked, [[7]], 4, WAYS["dgemma"])
+        begin(masked, [[7]], 4, METHODS["dgemma"])
     with pytest.raises(ConfigError, match="has no mask token"):
-        begin(open_published(GOLDEN / "diffusion_gemma_moe"), [[7]], 4, WAYS["eb"])
+        begin(open_published(GOLDEN / "diffusion_gemma_moe"), [[7]], 4, METHODS["eb"])
 
 
 def test_blocks_insert_and_delete_where_the_checkpoint_names_the_ids(tmp_path):
@@ -227,7 +227,7 @@ def test_a_blank_in_a_folder_grows_and_shrinks(tmp_path):
     path = louder(folder(tmp_path / "dreamon", DREAM | {"expand_token_id": MASK - 1}, biased=True), MASK - 1, 3)
     published = open_published(path)
     how = named(published, "dreamon")
-    assert isinstance(how, Stretching)
+    assert isinstance(how, DreamOn)
     pieces = [[7, 8, 9], [10, 11], [12]]
     row = around(published, pieces, 12, how)
     assert row == [7, 8, 9, *[None] * 4, 10, 11, *[None] * 4, 12, STOP]

@@ -4,28 +4,28 @@ import os
 import sys
 
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate.bench.engines import Start, Task, Written
+from mezzotint.evaluate.bench.engines import BenchAnswer, BenchStart, BenchTask
 from mezzotint.evaluate.bench.worker import serve
 
 
 class Counting:
-    def __init__(self, start: Start, step: int) -> None:
+    def __init__(self, start: BenchStart, step: int) -> None:
         waiting = os.environ.get("OMP_WAIT_POLICY", "as it likes")
         self.about = {"library": f"counting 1.0, waits {waiting}", "weights": f"threads {start.threads}"}
         self.step, self.eos = step, start.eos[0]
         print("libraries print what they like")
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         first = task.ids[-1]
         if self.step == 7 and task.limit != 32:
             print("the engine's own complaint", file=sys.stderr)
             sys.stderr.flush()
             raise SystemExit(3)
         tokens = [(first + i * self.step) % 200 + 10 for i in range(task.limit - 1)] + [self.eos]
-        return Written(tokens, len(tokens) - 1, 0.01 * len(tokens) / self.step, 0.01)
+        return BenchAnswer(tokens, len(tokens) - 1, 0.01 * len(tokens) / self.step, 0.01)
 
 
-def build(name: str, start: Start) -> Counting:
+def build(name: str, start: BenchStart) -> Counting:
     steps = {"ar": 1, "verify": 2, "llama.cpp": 7}
     if name not in steps:
         raise ConfigError(f"{name} is not installed: pip install it")

@@ -3,13 +3,13 @@
 import pytest
 from numpy.testing import assert_allclose
 
-from mezzotint.evaluate.bench.engines import Task, Written, shared_prefix
+from mezzotint.evaluate.bench.engines import BenchAnswer, BenchTask, shared_prefix
 from mezzotint.evaluate.bench.speed import TOUCH, Timing, dealt, measure, ratio, summary, turned
 
 
 def timing(number: int, tokens: int, seconds: float, forwards: int | None = None) -> Timing:
     passes = tokens - 1 if forwards is None else forwards
-    return Timing(f"p{number}", number, 10, Written(list(range(tokens)), passes, seconds, seconds / 10))
+    return Timing(f"p{number}", number, 10, BenchAnswer(list(range(tokens)), passes, seconds, seconds / 10))
 
 
 def test_every_prompt_is_dealt_once_and_hands_are_alike():
@@ -29,12 +29,12 @@ def test_each_engine_goes_first_in_turn():
 def test_a_turn_begins_with_an_answer_that_does_not_count():
     asked = []
 
-    def write(task: Task) -> Written:
+    def write(task: BenchTask) -> BenchAnswer:
         asked.append((tuple(task.ids), task.limit))
-        return Written([1, 2], 1, 0.5, 0.1)
+        return BenchAnswer([1, 2], 1, 0.5, 0.1)
 
-    touch = Task((), [9, 9], 32)
-    found = list(measure(write, [("a", Task((), [1], 7)), ("b", Task((), [2, 3], 7))], 3, touch))
+    touch = BenchTask((), [9, 9], 32)
+    found = list(measure(write, [("a", BenchTask((), [1], 7)), ("b", BenchTask((), [2, 3], 7))], 3, touch))
     assert asked == [((9, 9), TOUCH), ((1,), 7), ((2, 3), 7)]
     assert [(t.prompt, t.round, t.prompt_tokens) for t in found] == [("a", 3, 1), ("b", 3, 2)]
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from mezzotint.evaluate.bench.engines import Start, Task
+from mezzotint.evaluate.bench.engines import BenchStart, BenchTask
 from mezzotint.evaluate.bench.worker import EngineFailed, Worker
 
 COMMAND = [sys.executable, str(Path(__file__).with_name("counting_worker.py"))]
-START = Start(Path("model.gguf"), "model", 2, (0, 2), 256)
+START = BenchStart(Path("model.gguf"), "model", 2, (0, 2), 256)
 
 
 def test_an_engine_answers_through_its_process():
     with contextlib.closing(Worker(COMMAND, "ar", START)) as worker:
-        written = worker.write(Task((), [5, 6], 4))
+        written = worker.write(BenchTask((), [5, 6], 4))
         assert written.tokens == [16, 17, 18, 0]
         assert worker.about == {"library": "counting 1.0, waits as it likes", "weights": "threads 2"}
         assert worker.start_seconds >= worker.load_seconds
@@ -35,9 +35,9 @@ def test_an_engine_that_is_not_installed_says_so():
 
 def test_the_last_words_of_a_process_that_dies_are_kept():
     with contextlib.closing(Worker(COMMAND, "llama.cpp", START)) as worker:
-        worker.write(Task((), [5], 32))
+        worker.write(BenchTask((), [5], 32))
         with pytest.raises(EngineFailed, match=r"llama.cpp ended with exit code 3: the engine's own complaint"):
-            worker.write(Task((), [5], 8))
+            worker.write(BenchTask((), [5], 8))
 
 
 def test_a_command_that_is_no_engine_fails_with_its_last_words():

@@ -8,7 +8,7 @@ import torch
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill, write
 from mezzotint.decode.loop import decode
-from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
 from mezzotint.denoisers.layers.block_reader import BlockReader
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CanvasError, ConfigError
@@ -182,7 +182,7 @@ def test_both_samplers_draw_what_the_network_says():
     """A network that ignores its input: the columns are independent draws from its answer."""
     raw = torch.tensor([0.5, -1.0, 0.0, 1.0, 0.3, -0.5, 4.0]).expand(4000, 2, VOCAB)
     wanted = torch.cat([raw[0, 0, :6].softmax(-1), torch.zeros(1)])
-    for hit, plan in ((False, Aligned(2, 5)), (True, FirstHitting(2))):
+    for hit, plan in ((False, TimedBlocks(2, 5)), (True, FirstHitting(2))):
         family = BD3LM(block=2, first_hitting=hit).build(VOCAB, MASK)
         *_, after = decode(write([[]] * 4000, 4, family.process.prior), lambda c, s: raw, family.rule, plan)
         for column in range(4):
@@ -193,10 +193,10 @@ def test_both_samplers_draw_what_the_network_says():
 def test_blocks_stay_at_their_places_when_text_is_given():
     family = BD3LM(block=4).build(VOCAB, MASK)
     canvas = infill([[1, 2, 3, 0, 1, None, None, 2]], family.process.prior)
-    windows = {(int(step.window.start[0]), step.window.size) for step in Aligned(4, 2)(canvas)}
+    windows = {(int(step.window.start[0]), step.window.size) for step in TimedBlocks(4, 2)(canvas)}
     assert windows == {(4, 4)}
     with pytest.raises(CanvasError, match="use a whole number of blocks"):
-        next(Aligned(3, 2)(canvas))
+        next(TimedBlocks(3, 2)(canvas))
 
 
 def test_a_network_without_memory_sees_full_attention_as_before():

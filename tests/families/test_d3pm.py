@@ -13,7 +13,7 @@ from mezzotint.decode.plan import Blocks
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.families.d3pm import D3PM, d3pm
 from mezzotint.processes.markov import beta_schedules, transition_matrices
-from mezzotint.processes.markov.chain import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov.chain import Ending, ListedChain, Mixing, Powers, even, mask, survival
 from mezzotint.processes.markov.process import Chained
 from mezzotint.rng import Rng
 
@@ -22,8 +22,8 @@ RATES = transition_matrices.neighbours(torch.randn(V, 3, generator=torch.Generat
 CHAINS = {
     "uniform": Mixing(survival(beta_schedules.cosine(T)), even(V)),
     "absorbing": Mixing(survival(beta_schedules.standard(T)), mask(V, 4)),
-    "band": Listed(transition_matrices.bounded(V, beta_schedules.cosine(T), 2)),
-    "gaussian": Listed(transition_matrices.gaussian(V, beta_schedules.linear(T, 0.02, 0.9), 1.0)),
+    "band": ListedChain(transition_matrices.bounded(V, beta_schedules.cosine(T), 2)),
+    "gaussian": ListedChain(transition_matrices.gaussian(V, beta_schedules.linear(T, 0.02, 0.9), 1.0)),
     "neighbours": Powers(transition_matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 30])),
     "ending": Ending(Powers(transition_matrices.power(RATES, 0.3), torch.tensor([0, 1, 2, 4, 7, 11, 11])), 6),
     "apart": transition_matrices.without(

@@ -13,7 +13,7 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
 from mezzotint.errors import VocabularyError
 from mezzotint.families.d3pm import D3PM
-from mezzotint.families.diffusion_bert import DiffusionBERT, Exact, Published, diffusion_bert
+from mezzotint.families.diffusion_bert import DiffusionBERT, Exact, PublishedLoss, diffusion_bert
 from mezzotint.processes.spindle import Frequency, Information, Spindle, occurrences, reveal
 from mezzotint.rng import Rng
 
@@ -158,7 +158,7 @@ def test_the_exact_sampler_draws_pairs_like_the_source():
 def test_the_published_sampler_is_near_the_source_and_not_equal_to_it():
     """Its steps are those of a token of average ease, and the survival before them that of the likeliest token."""
     process = Spindle(VOCAB, MASK, EASES["code"])
-    step = Published(process, MASK, greedy_end=False)
+    step = PublishedLoss(process, MASK, greedy_end=False)
     counts = sampled(diffusion_bert(process, 64, 0.0, step, never=MASK), process)
     want = 12_000 * PAIR.p
     assert float((counts - want).abs().sum()) / 2 < 0.05 * 12_000

@@ -10,7 +10,7 @@ from mezzotint.decode.plan import Blocks, multiples
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families import AR, BD3LM, MDLM, SED, UDLM, DiffusionBERT, DiffusionLM, Duo, EditFlow, FlexMDM
 from mezzotint.families.forms.tokens import whole
-from mezzotint.models.trained import Scratch, Shape, form_of, objective_of
+from mezzotint.models.trained import TrainedConfig, TrainedModel, form_of, objective_of
 from mezzotint.rng import Rng
 
 CHARACTERS = Characters.of("the cat sat on a mat")
@@ -31,7 +31,7 @@ FAMILIES = [
 def fresh(family, **shape):
     torch.manual_seed(0)
     network = TransformerConfig(width=32, layers=2, heads=2, timed=family.kind not in ("ar", "bd3lm"), **shape)
-    model = Scratch.fresh(Shape(network=network, family=family, length=16), CHARACTERS)
+    model = TrainedModel.fresh(TrainedConfig(network=network, family=family, length=16), CHARACTERS)
     for parameter in model.network.parameters():  # heads that start at zero answer everything alike
         if parameter.requires_grad and not parameter.any():
             torch.nn.init.normal_(parameter, std=0.3)
@@ -79,7 +79,7 @@ def test_a_model_comes_back_from_disk_as_it_was(tmp_path):
     for family in FAMILIES:
         model = fresh(family)
         model.save(tmp_path)
-        again = Scratch.load(tmp_path)
+        again = TrainedModel.load(tmp_path)
         one, two = ([*m.decode(m.blank(2), 4)][-1].tokens for m in (model, again))
         assert torch.equal(one, two)
 
@@ -87,7 +87,7 @@ def test_a_model_comes_back_from_disk_as_it_was(tmp_path):
 @pytest.mark.parametrize("family", [AR(), BD3LM(block=4)], ids=lambda family: family.kind)
 def test_kept_columns_give_the_answers_of_a_whole_pass(family):
     model = fresh(family)
-    model = Scratch(model.shape, model.vocabulary, model.network.double(), model.family)
+    model = TrainedModel(model.shape, model.vocabulary, model.network.double(), model.family)
     tokens = torch.randint(0, CHARACTERS.mask_id, (3, 16), generator=torch.Generator().manual_seed(1))
     canvas = model.canvas([[*row[:4], *[None] * 8, *row[12:]] for row in tokens.tolist()])
     canvas.tokens.copy_(tokens)

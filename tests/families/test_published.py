@@ -8,9 +8,9 @@ import torch
 
 from mezzotint.batch import Batch
 from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
-from mezzotint.denoisers.published.add_mask import Trainee
-from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full, dense
-from mezzotint.denoisers.published.open import Aligned, InPlace
+from mezzotint.denoisers.published.add_mask import TrainableDecoder
+from mezzotint.denoisers.published.attention_patterns import BlockCausalPattern, CausalPattern, FullPattern, dense
+from mezzotint.denoisers.published.open import AlignedNetwork, TrainableNetwork
 from mezzotint.families.diffullama import DiffuLLaMA
 from mezzotint.families.dream import Cart, Dream
 from mezzotint.families.efficient_dlm import EfficientDLM
@@ -184,8 +184,8 @@ def test_idlm_masks_everything_but_the_first_and_keeps_the_causal_loss(following
 @pytest.mark.parametrize("config", [WeDLM(block=4), IDLM(block=4, following=None)], ids=lambda c: c.kind)
 def test_joint_losses_of_single_columns_are_those_of_all_logits(config):
     family = config.build(VOCAB, MASK)
-    network = Trainee(small(Causal(), family.lookback))
-    whole = InPlace(network.network)
+    network = TrainableDecoder(small(CausalPattern(), family.lookback))
+    whole = TrainableNetwork(network.network)
     target = torch.arange(LENGTH).expand(ROWS, -1) >= 2
     losses, slopes = [], []
     for denoiser in (network, whole):
@@ -202,11 +202,11 @@ def test_joint_losses_of_single_columns_are_those_of_all_logits(config):
 @torch.no_grad()
 def test_8_wedlms_two_streams_equal_reading_decided_columns_first():
     """Logits of a block's masks are those of a causal network that reads them last, decided columns before."""
-    network, block = small(Causal(), 0), 4
+    network, block = small(CausalPattern(), 0), 4
     family, read = WeDLM(block=block).build(VOCAB, MASK), []
 
     def denoiser(inputs, t):
-        read.extend((inputs.x, InPlace(network)(inputs, t)))
+        read.extend((inputs.x, TrainableNetwork(network)(inputs, t)))
         return read[1]
 
     family.objective(denoiser, Batch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool)), Rng(5))
@@ -227,7 +227,7 @@ def test_8_wedlms_two_streams_equal_reading_decided_columns_first():
 
 @torch.no_grad()
 def test_8_idlms_two_streams_equal_masks_behind_a_causal_text():
-    network, block = small(Causal(), 1), 4
+    network, block = small(CausalPattern(), 1), 4
     family, read = IDLM(block=block).build(VOCAB, MASK), []
 
     def denoiser(inputs, t):
@@ -248,18 +248,18 @@ def small(pattern, lookback):
     shape = DecoderConfig(
         vocab=VOCAB, width=16, inner=24, layers=2, heads=2, kv_heads=1, head_dim=8, max_positions=32, tied=False
     )
-    return Aligned(Decoder(shape).eval(), pattern, lookback)
+    return AlignedNetwork(Decoder(shape).eval(), pattern, lookback)
 
 
 @torch.no_grad()
 def test_8_the_two_streams_of_training_equal_decoding_block_by_block():
     """Logits of a noisy block in one pass over [x_t, x_0] are those of that block behind its clean past."""
-    network, block = small(BlockCausal(4), 0), 4
+    network, block = small(BlockCausalPattern(4), 0), 4
     family, read = SDAR(block=block).build(VOCAB, MASK), []
 
     def denoiser(inputs, t):
         read.append(inputs.x)
-        raw = InPlace(network)(inputs, t)
+        raw = TrainableNetwork(network)(inputs, t)
         read.append(raw)
         return raw
 
@@ -273,12 +273,12 @@ def test_8_the_two_streams_of_training_equal_decoding_block_by_block():
 
 @torch.no_grad()
 def test_10_a_shifted_network_predicts_a_column_from_the_one_before():
-    network = small(Full(), 1)
+    network = small(FullPattern(), 1)
     family, losses = Dream(near=None).build(VOCAB, MASK), []
 
     def denoiser(inputs, t):
         losses.append((inputs.x, t))
-        return InPlace(network)(inputs, t)
+        return TrainableNetwork(network)(inputs, t)
 
     loss = family.objective(denoiser, Batch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool)), Rng(5))
     ((x_t, t),) = losses
@@ -289,13 +289,13 @@ def test_10_a_shifted_network_predicts_a_column_from_the_one_before():
 
 @torch.no_grad()
 def test_7_prefilling_at_once_and_block_by_block_keeps_the_same_keys():
-    network = small(BlockCausal(4), 0)
+    network = small(BlockCausalPattern(4), 0)
     at_once, parts = network.memory(ROWS, LENGTH), network.memory(ROWS, LENGTH)
     network(TOKENS, cache=at_once)
     for piece in TOKENS.split(4, 1):
         network(piece, cache=parts)
     torch.testing.assert_close(at_once.keys, parts.keys)
     torch.testing.assert_close(at_once.values, parts.values)
-    seen = dense(BlockCausal(4), LENGTH, 0, TOKENS.device)
+    seen = dense(BlockCausalPattern(4), LENGTH, 0, TOKENS.device)
     torch.testing.assert_close(network(TOKENS), network(TOKENS, attend=seen))
     assert math.isfinite(float(at_once.keys.sum()))

@@ -8,7 +8,7 @@ from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.samplers.embedding_canvas import begin, reading, unread
-from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.sed import SED, sed, wrapped
 from mezzotint.objectives.embedding_denoising import Spans
@@ -28,7 +28,7 @@ def batch(rows=64, seed=0):
 def network(process, **guidance):
     torch.manual_seed(0)
     trunk = TransformerConfig(width=32, layers=2, heads=2, timed=True)
-    return wrapped(VectorsConfig(trunk=trunk, conditions=True).build(process), process, **guidance)
+    return wrapped(EmbeddingNetworkConfig(trunk=trunk, conditions=True).build(process), process, **guidance)
 
 
 def test_spans_are_uniform_in_number_and_half_given():

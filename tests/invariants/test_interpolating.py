@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.mixture import Hybrid, Mixture
+from mezzotint.processes.mixture import HybridMixture, Mixture
 from mezzotint.processes.score_noise import masking, spreading
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
@@ -116,7 +116,7 @@ def test_corruption_has_the_marginals(process):
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5])
 def test_hybrid_schedule(share):
-    schedule = Hybrid(share)
+    schedule = HybridMixture(share)
     t = torch.linspace(0.01, 0.99, 50, dtype=torch.float64, requires_grad=True)
     alpha = schedule.alpha(t)
     (slope,) = torch.autograd.grad(alpha.sum(), t)

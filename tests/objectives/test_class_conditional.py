@@ -10,7 +10,7 @@ from mezzotint.decode.canvas import infill
 from mezzotint.decode.guidance.classifier import FreeGuided, both
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.families import udlm
@@ -101,7 +101,7 @@ def test_a_guided_sampler_draws_the_class_to_the_power():
     def chances(raw, x_t, t, s):
         return udlm.step(process, raw, x_t, t, s)
 
-    rule = Grid(FreeGuided(chances, 2.0))
+    rule = TimeGrid(FreeGuided(chances, 2.0))
     with torch.no_grad():
         canvas = infill([[None]] * rows, process.prior)
         *_, found = decode(canvas, both(told(1), told(NONE)), rule, Blocks(1, 1))

@@ -8,7 +8,7 @@ from strings import chi_square, last
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
-from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
@@ -57,7 +57,7 @@ def test_one_column_at_a_time_is_exact_and_few_steps_write_the_known_mixture():
         here = slice(start, start + BLOCK)
         p = p * MARKOV.masked(seen)[:, here].gather(-1, MARKOV.sequences[:, here, None])[..., 0].prod(-1)
     assert float(p.sum()) == pytest.approx(1)
-    assert chi_square(drawn(family, exact(), Aligned(BLOCK, 1)), p) < 4
+    assert chi_square(drawn(family, exact(), TimedBlocks(BLOCK, 1)), p) < 4
 
 
 def trained(family, steps=150):
@@ -80,7 +80,7 @@ def test_more_steps_write_better_samples_with_a_trained_network():
     net = trained(family)
     with torch.no_grad():
         table = net(BlockCausal(BLOCK).arrange(STATES, STATES))
-    found = [far(drawn(family, table, Aligned(BLOCK, steps))) for steps in (1, 2, 16)]
+    found = [far(drawn(family, table, TimedBlocks(BLOCK, steps))) for steps in (1, 2, 16)]
     assert found[0] > found[1] > found[2]
     assert found[2] < found[0] / 2
 

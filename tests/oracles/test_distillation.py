@@ -10,7 +10,7 @@ from mezzotint.families.duo import Duo
 from mezzotint.families.udlm import UDLM
 from mezzotint.layouts import Full
 from mezzotint.objectives.duo import Consistency
-from mezzotint.processes.gaussian_argmax import Gaussian
+from mezzotint.processes.gaussian_argmax import GaussianArgmax
 from mezzotint.schedules import Linear
 
 VOCAB = PAIR.real + 1
@@ -18,7 +18,7 @@ VOCAB = PAIR.real + 1
 
 @pytest.mark.parametrize("ids", [2, 3, 27])
 def test_survival_of_the_gaussian_twin_is_a_probability(ids):
-    twin = Gaussian(ids, -5.0, 2.0)
+    twin = GaussianArgmax(ids, -5.0, 2.0)
     alpha = twin.alpha(torch.linspace(0, 1, 5001, dtype=torch.float64)[:, None])
     assert 0 <= float(alpha.min()) <= float(alpha.max()) <= 1
     assert float(Linear().time(alpha).min()) >= 0
@@ -28,7 +28,7 @@ def test_distillation_brings_the_student_to_its_teacher():
     settings = Duo(schedule=Linear())
     family = settings.build(VOCAB, PAIR.mask_id)
     teacher = trained(Tiny(VOCAB, PAIR.length), family.objective, lambda step: sequences(PAIR, 256, step))
-    twin = Gaussian(family.process.ids, -5.0, 2.0)
+    twin = GaussianArgmax(family.process.ids, -5.0, 2.0)
     lesson = Consistency(
         twin, settings.schedule, lambda raw: log_p(raw, PAIR.mask_id), teacher, 1 / 8, never=PAIR.mask_id
     )

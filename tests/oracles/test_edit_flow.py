@@ -26,7 +26,7 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.samplers.insert_delete import Whole, anchored, text
 from mezzotint.families.edit_flow import EditFlow, guided, parts
 from mezzotint.objectives.variable_length import anchor
-from mezzotint.processes.alignment import Scattered, apart, padded, shortest
+from mezzotint.processes.alignment import RandomSource, apart, padded, shortest
 from mezzotint.processes.mixture_path import Power
 from mezzotint.rng import Rng
 
@@ -107,7 +107,7 @@ def test_the_chance_of_an_insertion_is_exact_on_a_single_missing_token():
 
 def test_deletions_and_substitutions_lead_from_random_tokens_to_the_text():
     # one clean string, so every remaining edit is known from the alignment of what is there
-    target, coupling = [0, 1, 1], Scattered(tuple(range(REAL)), 4, shortest, BLANK)
+    target, coupling = [0, 1, 1], RandomSource(tuple(range(REAL)), 4, shortest, BLANK)
     schedule = Power(power=1.0)
     family = EditFlow(schedule=schedule, random=4).build(VOCAB, REAL)
     starts = coupling.draw(200, Rng(3))

@@ -29,7 +29,7 @@ from mezzotint.batch import Batch
 from mezzotint.decode.loop import decode
 from mezzotint.decode.samplers.insert_delete import Whole, anchored, text
 from mezzotint.families.flexmdm import FlexMDM, flexmdm, poisson
-from mezzotint.processes.insertion import Joining
+from mezzotint.processes.insertion import Insertion
 from mezzotint.processes.mixture_path import Power, absent
 from mezzotint.rng import Rng
 from mezzotint.schedules import Polynomial
@@ -136,7 +136,7 @@ def test_with_everything_present_from_the_start_it_is_masked_diffusion():
         def time(self, alpha):
             return torch.ones_like(alpha)
 
-    family = flexmdm(Joining(VOCAB, MASK, Present(), Power()))
+    family = flexmdm(Insertion(VOCAB, MASK, Present(), Power()))
     t = torch.full((400, 1), 0.6, dtype=torch.float64)
     tokens = torch.randint(0, REAL, (400, 50), generator=torch.Generator().manual_seed(0))
     x_t = family.process.corrupt(tokens, t, Rng(1))

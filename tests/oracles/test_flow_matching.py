@@ -11,7 +11,7 @@ from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.samplers.flow_euler import Euler
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.errors import ConfigError
 from mezzotint.families.flow_matching import FlowMatching, bound
 from mezzotint.processes.mixture_path import MixturePath, Power, masked_source, uniform_source
@@ -110,7 +110,7 @@ def distance(tokens, source):
 @pytest.mark.parametrize("steps", [1, 3, 8])
 def test_a_single_masked_token_is_exact_in_any_number_of_steps(steps, churn):
     process = MixturePath(masked_source(VOCAB, MASK), Power())
-    tokens = written(process, lambda x, a: TOKEN.masked(x), 1, steps, Grid(Euler(process, churn)))
+    tokens = written(process, lambda x, a: TOKEN.masked(x), 1, steps, TimeGrid(Euler(process, churn)))
     assert chi_square(torch.bincount(tokens[:, 0], minlength=3).double(), TOKEN.p) < 4
 
 
@@ -125,21 +125,21 @@ def test_a_single_uniform_token_is_exact_by_posterior_steps_but_only_in_small_st
         return draw(process.posterior(p0, x_t, process.alpha(t), process.alpha(s)), rng)
 
     for steps in (1, 4):
-        tokens = written(process, exact, 1, steps, Grid(posterior))
+        tokens = written(process, exact, 1, steps, TimeGrid(posterior))
         assert chi_square(torch.bincount(tokens[:, 0], minlength=3).double(), TOKEN.p) < 4
 
     def raced(p, rng):
         return (p.double() / -rng.uniform(tuple(p.shape), p.device).log()).argmax(-1)
 
     for solver, rows, least in ((Euler(process, pick=raced), 30_000, 3), (Euler(process), 200_000, 2)):
-        few, many = (distance(written(process, exact, 1, n, Grid(solver), rows), TOKEN) for n in (4, 64))
+        few, many = (distance(written(process, exact, 1, n, TimeGrid(solver), rows), TOKEN) for n in (4, 64))
         assert few > least * many
 
 
 def test_more_steps_bring_the_sampler_nearer_to_the_source():
     process = MixturePath(masked_source(VOCAB, MASK), Power())
     distances = [
-        distance(written(process, lambda x, a: MARKOV.masked(x), 4, n, Grid(Euler(process)), 6_000), MARKOV)
+        distance(written(process, lambda x, a: MARKOV.masked(x), 4, n, TimeGrid(Euler(process)), 6_000), MARKOV)
         for n in (1, 3, 9, 27)
     ]
     assert distances == sorted(distances, reverse=True)
@@ -236,7 +236,7 @@ def test_small_steps_lead_from_coupled_noise_to_the_source():
         return p0[PAIR.index(canvas.tokens)].log()
 
     def far(steps):
-        tokens = last(decode(canvas, network, Grid(Euler(process)), Blocks(2, steps))).tokens
+        tokens = last(decode(canvas, network, TimeGrid(Euler(process)), Blocks(2, steps))).tokens
         seen = torch.bincount(PAIR.index(tokens), minlength=9) / rows
         return float((seen - COUPLED.sum(0)).abs().sum() / 2)
 

@@ -7,10 +7,10 @@ from sources import TOKEN
 from strings import chi_square, last
 
 from mezzotint.decode.canvas import infill
-from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, both, every, expanded
+from mezzotint.decode.guidance.classifier import ClassifierGuided, FreeGuided, both, every, expanded
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.time_grid import Grid
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.families import udlm
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear
@@ -51,13 +51,13 @@ def test_at_one_and_zero_guidance_is_one_of_its_parts(gamma, part):
 
 def test_no_weight_on_the_judge_is_no_guidance():
     for lookup in (every, expanded):
-        mixed = JudgeGuided(chances, additive, 0.0, lookup).mixed(RAW, X_T, T, S)
+        mixed = ClassifierGuided(chances, additive, 0.0, lookup).mixed(RAW, X_T, T, S)
         torch.testing.assert_close(mixed, chances(RAW, X_T, T, S))
 
 
 def test_more_guidance_brings_more_of_the_class():
     liked = [
-        float((JudgeGuided(chances, additive, gamma, every).mixed(RAW, X_T, T, S) * TABLE).sum())
+        float((ClassifierGuided(chances, additive, gamma, every).mixed(RAW, X_T, T, S) * TABLE).sum())
         for gamma in (0, 1, 2, 4)
     ]
     assert liked == sorted(liked)
@@ -77,7 +77,7 @@ def test_an_exact_judge_draws_the_source_given_the_class():
     def step(raw, x_t, t, s):
         return udlm.step(process, raw, x_t, t, s)
 
-    rule = Grid(JudgeGuided(step, judge, 1.0, every, arrived=True))
+    rule = TimeGrid(ClassifierGuided(step, judge, 1.0, every, arrived=True))
     canvas = infill([[None]] * rows, process.prior)
     written = last(decode(canvas, lambda c, s: prior.log().expand(rows, 1, -1), rule, Blocks(1, 8))).tokens
     counts = torch.bincount(written[:, 0], minlength=TOKEN.real).double()

@@ -9,7 +9,7 @@ from mezzotint.batch import Batch
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.bd3lm import BD3LM, bd3lm
 from mezzotint.families.mdlm import MDLM, mdlm, subs
-from mezzotint.objectives.discrete_time_bound import Finite
+from mezzotint.objectives.discrete_time_bound import DiscreteTimeBound
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial
@@ -81,7 +81,7 @@ def test_one_step_per_block(block, nats):
     [(1, 4.242448006677714), (2, 3.9697501679099534), (4, 3.841554690163689), (16, 3.748975212570447)],
 )
 def test_a_chain_of_steps(steps, nats):
-    chain = Finite(Absorbing(VOCAB, MASK, Linear(eps=0)), lambda raw, x_t: subs(raw, x_t, MASK), steps)
+    chain = DiscreteTimeBound(Absorbing(VOCAB, MASK, Linear(eps=0)), lambda raw, x_t: subs(raw, x_t, MASK), steps)
     x_0, total = MARKOV.sequences, 0.0
     for hidden in masks(LENGTH):
         x_t, count = x_0.masked_fill(hidden, MASK), int(hidden.sum())

@@ -10,12 +10,12 @@ import torch
 from exact_vectors import Exact, written
 from training import trained
 
-from mezzotint.decode.guidance.gradients import Pinned, Steered, Wanted
+from mezzotint.decode.guidance.gradients import ClassifierEnergy, GradientGuided, Pinned
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.ddpm import GaussianReverse
 from mezzotint.decode.samplers.embedding_canvas import of_length
 from mezzotint.decode.samplers.time_grid import LatentGrid
-from mezzotint.denoisers.networks.embedding_network import Classifier
+from mezzotint.denoisers.networks.embedding_network import NoisyTextClassifier
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.objectives.embedding_denoising import Labelled, Labels
 from mezzotint.processes.gaussian import Distance, Gaussian, fresh, scaled
@@ -77,14 +77,14 @@ def classifiers(gauss):
         ("kind", kind_of, 2, False), ("length", length_of, LONGEST, False), ("tags", tags_of, 3, True),
     ):  # fmt: skip
         torch.manual_seed(0)
-        net = Classifier(shape, gauss.width, classes, tagging=tagging)
+        net = NoisyTextClassifier(shape, gauss.width, classes, tagging=tagging)
         found[name] = trained(net, Labels(gauss), batches(label), steps=400, lr=1e-2)
     return found
 
 
 def sampled(gauss, *energies, rows=None, **more):
-    back = Back(gauss, 1.0)
-    rule = Steered(back.moments, gauss.round, energies, **more) if energies else LatentGrid(back, gauss.round)
+    back = GaussianReverse(gauss, 1.0)
+    rule = GradientGuided(back.moments, gauss.round, energies, **more) if energies else LatentGrid(back, gauss.round)
     net = Exact(gauss, SEQUENCES, P)
     return written(net, gauss, rule, rows or [[None] * WIDTH] * ROWS, STEPS, Blocks(WIDTH, STEPS))
 
@@ -99,7 +99,7 @@ def every(value):
 
 def test_a_text_of_the_wanted_kind(gauss, classifiers):
     before = share(kind_of(sampled(gauss)) == 1)
-    after = sampled(gauss, Wanted(classifiers["kind"], every(1)))
+    after = sampled(gauss, ClassifierEnergy(classifiers["kind"], every(1)))
     assert 0.3 < before < 0.7
     assert share(kind_of(after) == 1) > 0.9
     assert valid(after) > 0.9
@@ -107,14 +107,14 @@ def test_a_text_of_the_wanted_kind(gauss, classifiers):
 
 def test_a_text_of_the_wanted_length(gauss, classifiers):
     before = share(length_of(sampled(gauss)) == 2)
-    after = sampled(gauss, Wanted(classifiers["length"], every(2)))
+    after = sampled(gauss, ClassifierEnergy(classifiers["length"], every(2)))
     assert before < 0.45
     assert share(length_of(after) == 2) > 0.8
     assert valid(after) > 0.9
 
 
 def test_two_wishes_add_up(gauss, classifiers):
-    wishes = Wanted(classifiers["kind"], every(0)), Wanted(classifiers["length"], every(0))
+    wishes = ClassifierEnergy(classifiers["kind"], every(0)), ClassifierEnergy(classifiers["length"], every(0))
     before, after = (share((kind_of(x) == 0) & (length_of(x) == 0)) for x in (sampled(gauss), sampled(gauss, *wishes)))
     assert before < 0.25
     assert after > 0.6
@@ -122,7 +122,7 @@ def test_two_wishes_add_up(gauss, classifiers):
 
 def test_a_tag_for_every_column_and_columns_that_do_not_matter(gauss, classifiers):
     tags = torch.tensor([[1, 1, -1, -1, -1]]).expand(ROWS, -1)
-    after = tags_of(sampled(gauss, Wanted(classifiers["tags"], tags)))
+    after = tags_of(sampled(gauss, ClassifierEnergy(classifiers["tags"], tags)))
     assert share((after[:, :2] == 1).all(-1)) > 0.85
 
 
@@ -141,13 +141,13 @@ def test_a_given_end_is_exact(gauss):
 
 def test_given_columns_stay_while_others_are_steered(gauss, classifiers):
     rows = [[2, *[None] * LONGEST]] * ROWS
-    after = sampled(gauss, Wanted(classifiers["length"], every(3)), rows=rows)
+    after = sampled(gauss, ClassifierEnergy(classifiers["length"], every(3)), rows=rows)
     assert (after[:, 0] == 2).all()
     assert share(length_of(after) == 3) > 0.8
 
 
 def test_no_rounds_are_the_model_itself(gauss, classifiers):
-    assert torch.equal(sampled(gauss, Wanted(classifiers["kind"], every(1)), rounds=0), sampled(gauss))
+    assert torch.equal(sampled(gauss, ClassifierEnergy(classifiers["kind"], every(1)), rounds=0), sampled(gauss))
 
 
 def valid(tokens):

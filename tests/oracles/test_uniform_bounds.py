@@ -19,7 +19,7 @@ from mezzotint.families import duo, gidd, udlm
 from mezzotint.families.mdlm import mdlm
 from mezzotint.objectives.duo import Curriculum, at_levels
 from mezzotint.processes.absorbing import Absorbing
-from mezzotint.processes.gaussian_argmax import Gaussian, largest, normal, on_top, survival
+from mezzotint.processes.gaussian_argmax import GaussianArgmax, largest, normal, on_top, survival
 from mezzotint.processes.mixture import Mixture
 from mezzotint.processes.uniform import Uniform
 from mezzotint.rng import Rng
@@ -225,7 +225,7 @@ def test_the_operator_of_two_ids_is_a_normal_integral_and_its_ends_are_clean_and
 
 
 def test_the_argmax_of_gaussian_noise_has_the_marginals_of_uniform_noise():
-    twin = Gaussian(5, -2.0, 2.0)
+    twin = GaussianArgmax(5, -2.0, 2.0)
     noise = torch.special.ndtri(Rng(0).uniform((4, 20_000, 5))).float()
     x_0, t = torch.full((4, 20_000), 3), torch.tensor([[0.1], [0.4], [0.7], [1.0]])
     kept = (twin.blur(x_0, t, noise).argmax(-1) == 3).double().mean(-1, keepdim=True)
@@ -235,7 +235,7 @@ def test_the_argmax_of_gaussian_noise_has_the_marginals_of_uniform_noise():
 
 def test_a_cold_curriculum_is_the_discrete_loss():
     process, schedule = Uniform(5, Linear(), never=4), Linear()
-    twin = Gaussian(process.ids)
+    twin = GaussianArgmax(process.ids)
     x_0, t = torch.randint(0, 4, (2, 6), generator=torch.Generator().manual_seed(1)), torch.tensor([[0.2], [0.8]])
     noise = torch.special.ndtri(Rng(1).uniform((2, 6, 5))).float().index_fill(-1, torch.tensor(4), -torch.inf)
     table = torch.randn(5, 5, generator=torch.Generator().manual_seed(2))
@@ -253,7 +253,7 @@ def test_a_cold_curriculum_is_the_discrete_loss():
 
 
 def test_the_largest_noises_drawn_alone_are_those_of_all():
-    twin, never, rows = Gaussian(6, -2.0, 2.0), 2, 40_000
+    twin, never, rows = GaussianArgmax(6, -2.0, 2.0), 2, 40_000
     x_0, t = torch.full((3, rows), 4), torch.tensor([[0.1], [0.5], [0.9]])
     found = largest(twin, x_0, t, 3, Rng(3), never)
     whole = twin.blur(x_0, t, normal(x_0, 7, Rng(4), never))
@@ -274,7 +274,7 @@ def test_the_largest_noises_drawn_alone_are_those_of_all():
 
 
 def test_the_softmax_of_the_largest_is_that_of_all():
-    twin, x_0 = Gaussian(6, -2.0, 2.0), torch.full((2, 20_000), 4)
+    twin, x_0 = GaussianArgmax(6, -2.0, 2.0), torch.full((2, 20_000), 4)
     t = torch.tensor([[0.2], [0.6]])
     everything = largest(twin, x_0, t, 5, Rng(5))
     clean, others = everything.softmax(0.7)
@@ -296,7 +296,7 @@ def test_a_cold_curriculum_of_the_largest_is_the_discrete_loss():
         return inputs.x @ table if inputs.x.is_floating_point() else table[inputs.x]
 
     def lesson(few):
-        twin = Gaussian(process.ids)
+        twin = GaussianArgmax(process.ids)
         return Curriculum(twin, schedule, duo.nelbo(process), network, 1, 1e-6, 4, few)(network, batch, Rng(0))
 
     assert float(lesson(2).total) == pytest.approx(float(lesson(None).total), rel=0.06)

@@ -15,7 +15,7 @@ from strings import chi_square, last
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.samplers.psi_samplers import Kappa, Listed, Profile
+from mezzotint.decode.samplers.psi_samplers import Kappa, ListedKappa, Profile
 from mezzotint.decode.samplers.remdm import Loop, Rescale
 from mezzotint.families import gidd, udlm
 from mezzotint.families.duo import Duo
@@ -148,7 +148,7 @@ def test_a_profile_of_times_keeps_the_distribution():
     assert len(times) == 10
     raw = torch.cat([TOKEN.p.log(), torch.zeros(1)]).expand(rows, 1, -1)
     canvas = infill([[None]] * rows, family.process.prior)
-    steps = list(decode(canvas, lambda c, step: raw, family.rule, Listed(tuple(times.tolist()))))
+    steps = list(decode(canvas, lambda c, step: raw, family.rule, ListedKappa(tuple(times.tolist()))))
     assert len(steps) == 10
     assert not steps[-1].open.any()
     counts = torch.bincount(steps[-1].tokens[:, 0], minlength=4).double()

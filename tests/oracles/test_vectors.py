@@ -11,16 +11,16 @@ from strings import chi_square
 from training import trained
 
 from mezzotint.batch import Batch
-from mezzotint.decode.samplers.ddpm import Back
+from mezzotint.decode.samplers.ddpm import GaussianReverse
 from mezzotint.decode.samplers.time_grid import LatentGrid
-from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.diffusion_lm import diffusion_lm
 from mezzotint.families.sed import SED, sed
 from mezzotint.layouts import Full
-from mezzotint.objectives.embedding_denoising import Noised, Vectors
-from mezzotint.objectives.gaussian_bound import Chain
-from mezzotint.objectives.times import Grid, whole
+from mezzotint.objectives.embedding_denoising import EmbeddingDenoising, Noised
+from mezzotint.objectives.gaussian_bound import GaussianBound
+from mezzotint.objectives.times import DiscreteTimes, whole
 from mezzotint.processes.gaussian import Distance, Gaussian, fresh, scaled
 from mezzotint.processes.gaussian_schedules import Table, cosine
 from mezzotint.rng import Rng
@@ -35,7 +35,7 @@ def process_of(source, spread=0.1, width=3, steps=500):
 def test_a_sampler_with_exact_means_draws_the_source(eta):
     process = process_of(PAIR)
     net = Exact(process, PAIR.sequences, PAIR.p)
-    rule = LatentGrid(Back(process, eta), process.round)
+    rule = LatentGrid(GaussianReverse(process, eta), process.round)
     tokens = written(net, process, rule, [[None] * PAIR.length] * 4000, 250)
     counts = torch.bincount(PAIR.index(tokens), minlength=len(PAIR.p)).double()
     assert chi_square(counts, PAIR.p) < 4
@@ -44,7 +44,7 @@ def test_a_sampler_with_exact_means_draws_the_source(eta):
 def test_given_columns_are_conditions():
     process = process_of(PAIR)
     net = Exact(process, PAIR.sequences, PAIR.p)
-    rule = LatentGrid(Back(process), process.round)
+    rule = LatentGrid(GaussianReverse(process), process.round)
     tokens = written(net, process, rule, [[1, None]] * 4000, 250)
     assert (tokens[:, 0] == 1).all()
     counts = torch.bincount(tokens[:, 1], minlength=PAIR.real).double()
@@ -88,7 +88,7 @@ def bound_by_parts(token):
         t = torch.full((len(pairs), 1), step / 2, dtype=torch.float64)
         z_0 = process.start(tokens, pairs[:, :1, None])
         x = Noised(tokens, z_0, process.noised(z_0, t, pairs[:, 1:, None]), t)
-        nats = sum(Chain(process, 2, sure=1.0)(answer(x.z_t, step), x).values())
+        nats = sum(GaussianBound(process, 2, sure=1.0)(answer(x.z_t, step), x).values())
         total += float((nats[:, 0] * weights).sum()) / 2
     return total
 
@@ -147,7 +147,7 @@ def test_a_column_that_shows_its_token_estimates_itself():
     z_0, z_t = process.both(tokens, t, Rng(0))
     wrong = torch.zeros_like(z_0)
     x = Noised(tokens, z_0, z_t, t)
-    steps = {sure: Chain(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)}
+    steps = {sure: GaussianBound(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)}
     a, b = (float(process.alpha(torch.tensor(k / 500))) for k in (1, 2))
     gain = (a / (1 - a + 0.01 * a) - b / (1 - b + 0.01 * b)) / 2
     torch.testing.assert_close(steps[1.0], torch.full_like(steps[1.0], 500 * 4 * gain))
@@ -157,7 +157,7 @@ def test_a_column_that_shows_its_token_estimates_itself():
         z_0, hidden, torch.randn(z_0.shape, dtype=z_0.dtype, generator=torch.Generator().manual_seed(0))
     )
     x = Noised(tokens, z_0, z_t, hidden)
-    assert torch.equal(*(Chain(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)))
+    assert torch.equal(*(GaussianBound(process, 500, sure)(wrong, x)["steps"] for sure in (0.99, 1.0)))
 
 
 @torch.no_grad()
@@ -167,7 +167,7 @@ def test_with_exact_means_and_many_steps_the_bound_is_minus_log_p_of_every_seque
     process = process_of(PAIR, steps=steps)
     order = torch.randperm(9 * rows, generator=torch.Generator().manual_seed(0))  # times must not go by sequence
     tokens = PAIR.sequences.repeat_interleave(rows, 0)[order]
-    objective = Vectors(process, Chain(process, steps), Grid(whole, steps))
+    objective = EmbeddingDenoising(process, GaussianBound(process, steps), DiscreteTimes(whole, steps))
     net = Exact(process, PAIR.sequences, PAIR.p)
     nats = objective(net, Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), Rng(5)).per_token.sum(-1)
     of = [nats[PAIR.index(tokens) == index] for index in range(9)]
@@ -209,8 +209,10 @@ def batch(step, rows=256):
 def test_a_trained_network_comes_near_the_least_error_and_not_below_it():
     process = SED(width=4, steps=50, first=0.01, spread=0.1).on(fresh(TOKEN.real, 4, seed=1))
     torch.manual_seed(0)
-    shape = VectorsConfig(trunk=TransformerConfig(width=32, layers=1, heads=2, timed=True))
-    objective = Vectors(process, lambda raw, x: {"mse": (x.z_0 - raw).square().mean(-1)}, Grid(whole, 50))
+    shape = EmbeddingNetworkConfig(trunk=TransformerConfig(width=32, layers=1, heads=2, timed=True))
+    objective = EmbeddingDenoising(
+        process, lambda raw, x: {"mse": (x.z_0 - raw).square().mean(-1)}, DiscreteTimes(whole, 50)
+    )
     net = trained(shape.build(process), objective, batch, steps=300, lr=5e-3)
     with torch.no_grad():
         held, rng = batch(10_000, rows=8192), Rng(7)
@@ -234,7 +236,7 @@ def test_a_trained_bound_lies_above_the_entropy(make):
     torch.manual_seed(0)
     family = make()
     process = family.process
-    net = VectorsConfig(trunk=TransformerConfig(width=32, layers=1, heads=2, timed=True)).build(process)
+    net = EmbeddingNetworkConfig(trunk=TransformerConfig(width=32, layers=1, heads=2, timed=True)).build(process)
     before = process.table.detach().clone()
     net = trained(net, family.objective, batch, steps=300, lr=5e-3)
     assert ((process.table - before).abs().max() > 0.01) == process.table.requires_grad

@@ -12,7 +12,7 @@ from mezzotint.batch import Batch
 from mezzotint.decode.canvas import Canvas, Span, Step, infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.nucleus import nucleus
-from mezzotint.decode.samplers.first_hitting import Aligned, FirstHitting
+from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
 from mezzotint.denoisers.layers.block_reader import BlockReader
 from mezzotint.denoisers.networks.dit import DiTConfig
 from mezzotint.families.bd3lm import BD3LM, backwards, bd3lm, hitting
@@ -219,8 +219,8 @@ def test_cached_block_sampling_writes_the_same_text_in_fewer_columns(golden, net
         raw = network(BlockCausal(block).arrange(canvas.tokens, canvas.tokens))
         return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
 
-    *_, one = decode(canvas, cached, family.rule, Aligned(block, 3))
-    *_, two = decode(canvas, whole, family.rule, Aligned(block, 3))
+    *_, one = decode(canvas, cached, family.rule, TimedBlocks(block, 3))
+    *_, two = decode(canvas, whole, family.rule, TimedBlocks(block, 3))
     assert torch.equal(one.tokens, two.tokens)
     assert not one.open.any()
     assert (one.tokens != config["mask_index"]).all()

@@ -9,9 +9,9 @@ import re
 import pytest
 import torch
 
-from mezzotint.families.d3pm import Hybrid
+from mezzotint.families.d3pm import HybridLoss
 from mezzotint.processes.markov import beta_schedules, transition_matrices
-from mezzotint.processes.markov.chain import Listed, Mixing, mask, survival
+from mezzotint.processes.markov.chain import ListedChain, Mixing, mask, survival
 from mezzotint.processes.markov.process import Chained
 
 pytestmark = pytest.mark.golden("d3pm_images")
@@ -46,8 +46,8 @@ def chain(golden, name):
     if name == "absorbing":
         return Mixing(survival(beta), mask(size, size // 2))
     if name.startswith("gaussian"):
-        return Listed(transition_matrices.gaussian(size, beta, 255 / (size - 1), reach))
-    return Listed(transition_matrices.bounded(size, beta, reach))
+        return ListedChain(transition_matrices.gaussian(size, beta, 255 / (size - 1), reach))
+    return ListedChain(transition_matrices.bounded(size, beta, reach))
 
 
 def kept_steps(golden, name):
@@ -72,7 +72,7 @@ def test_matrices(golden, name):
 def test_rows_of_a_large_gaussian_chain(golden):
     config = golden.config
     total = config["gaussian256_T"]
-    made = Listed(transition_matrices.gaussian(256, beta_schedules.linear(total, 1e-4, 0.02), 1.0))
+    made = ListedChain(transition_matrices.gaussian(256, beta_schedules.linear(total, 1e-4, 0.02), 1.0))
     rows, times = config["gaussian256_rows"], config["gaussian256_times"]
     golden.check("gaussian256.Q_rows", torch.stack([made.matrix(t, t + 1)[rows] for t in times]))
     golden.check("gaussian256.Qbar_rows", torch.stack([made.matrix(0, t + 1)[rows] for t in times]))
@@ -83,7 +83,7 @@ def test_posteriors_and_bounds(golden, name):
     process = Chained(chain(golden, name), golden.config["eps"])
     shape = golden["x_start"].shape
     x_0, raw = golden["x_start"].flatten(1), golden["x_start_logits"].flatten(1, -2)
-    loss = Hybrid(process, golden.config["hybrid_coeff"], direct=True)
+    loss = HybridLoss(process, golden.config["hybrid_coeff"], direct=True)
 
     def bits(nats):
         return nats.mean(-1) / math.log(2)

@@ -9,9 +9,9 @@ import re
 import pytest
 import torch
 
-from mezzotint.families.d3pm import Hybrid
+from mezzotint.families.d3pm import HybridLoss
 from mezzotint.processes.markov import beta_schedules, transition_matrices
-from mezzotint.processes.markov.chain import Ending, Listed, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov.chain import Ending, ListedChain, Mixing, Powers, even, mask, survival
 from mezzotint.processes.markov.process import Chained
 
 pytestmark = pytest.mark.golden("d3pm_text")
@@ -75,8 +75,8 @@ def chain(golden, name):
         "uniform_linear": lambda: Mixing(survival(rising), even(vocab)),
         "mask": lambda: Mixing(survival(beta_schedules.standard(total)), mask(vocab, mask_id)),
         "mask_cosine": lambda: Mixing(survival(beta_schedules.cosine(total)), mask(vocab, mask_id)),
-        "band": lambda: Listed(transition_matrices.band(vocab, rising, golden.config["band_width"])),
-        "gaussian": lambda: Listed(transition_matrices.gaussian(vocab, rising, vocab / (vocab - 1))),
+        "band": lambda: ListedChain(transition_matrices.band(vocab, rising, golden.config["band_width"])),
+        "gaussian": lambda: ListedChain(transition_matrices.gaussian(vocab, rising, vocab / (vocab - 1))),
     }[name]()
 
 
@@ -140,7 +140,7 @@ def test_what_the_prior_costs(golden, name):
 def test_posteriors_and_losses(golden, name):
     process, total = Chained(chain(golden, name), golden.config["epsilon"]), steps(golden)
     x_0, raw = golden["x0"].long()[None], golden["x0_logits"].double()[None]
-    loss = Hybrid(process, golden.config["hybrid_lambda"])
+    loss = HybridLoss(process, golden.config["hybrid_lambda"])
     for step in kept_steps(golden, name):
         at = f"{name}.t{step}."
         x_t = golden[at + "x_next"].long()[None]

@@ -16,7 +16,7 @@ from mezzotint.decode.propose import likeliest, probable
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.samplers.renoise import Renoise
-from mezzotint.decode.select import Above, EntropyBound, OnTime, due
+from mezzotint.decode.select import Above, EntropyBound, OnTime, by_budget
 from mezzotint.decode.shapers import Temperature, TopK, TopP
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
@@ -83,7 +83,7 @@ def test_every_step_of_block_refinement(golden):
             open = ~committed if mask_id is None else (sample == mask_id) & ~given
             tokens = likeliest(raw, Rng(0))[0] if "temperature" not in case else golden[at + "sampled_tokens"]
             propose = Recorded(tokens)
-            select = OnTime(Above(case["threshold"], always=False), due)
+            select = OnTime(Above(case["threshold"], always=False), by_budget)
             whole = torch.full((len(sample),), size)
             budget = Over(size)(whole, whole, min(k, total - 1), total)
             if mask_id is None:

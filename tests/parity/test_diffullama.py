@@ -5,7 +5,7 @@ import torch
 from given import Uniforms
 from networks import close
 
-from mezzotint.denoisers.published.attention_patterns import Annealed, dense
+from mezzotint.denoisers.published.attention_patterns import AnnealedPattern, dense
 from mezzotint.denoisers.published.identify import Overrides
 from mezzotint.denoisers.published.open import open_published
 
@@ -22,7 +22,7 @@ def test_logits_under_annealed_masks(golden):
     for share in shares:
         torch.manual_seed(golden.meta["anneal_torch_seed"])
         draws = Uniforms(torch.rand(length, length))
-        seen = dense(Annealed.drawn(length, float(share.removeprefix("anneal_")), draws), length, 0, device)
+        seen = dense(AnnealedPattern.drawn(length, float(share.removeprefix("anneal_")), draws), length, 0, device)
         golden.check(f"{share}.visible", seen[0, 0])
         close(golden, f"{share}.logits", model.network.raw(tokens, attend=seen))
 

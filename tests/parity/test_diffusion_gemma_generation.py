@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from mezzotint.decode.loop import decode
-from mezzotint.decode.methods.diffusion_gemma import CanvasModel, CanvasReader, Renoising, lay_out
+from mezzotint.decode.methods.diffusion_gemma import CanvasModel, CanvasReader, UniformCanvases, lay_out
 from mezzotint.decode.propose import first_largest, probable
 from mezzotint.decode.samplers.renoise import Canvases, Renoise
 from mezzotint.decode.select import EntropyBound
 from mezzotint.decode.stopping import Until, written
-from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.fill_weights import TensorForm
 from mezzotint.denoisers.published.open import open_published
 
 
@@ -42,7 +42,7 @@ class Replay:
 
 
 def arguments(golden, case):
-    return Renoising(
+    return UniformCanvases(
         canvas=golden.meta["canvas_length"],
         steps=case["max_denoising_steps"],
         bound=case["sampler_config"]["entropy_bound"],
@@ -57,7 +57,7 @@ def arguments(golden, case):
 @pytest.mark.golden("diffusion_gemma_moe")
 @torch.no_grad()
 def test_every_step_of_every_canvas(golden):
-    published, checked = open_published(golden.folder, Form(dtype=torch.float64)), set()
+    published, checked = open_published(golden.folder, TensorForm(dtype=torch.float64)), set()
     for name, case in golden.meta["generate_cases"].items():
         how, replay = arguments(golden, case), Replay(golden, name)
         stop = (case["eos_token_id"],) if "eos_token_id" in case else published.stop_ids

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from mezzotint.decode.samplers.ddpm import Back
-from mezzotint.families.diffusion_lm import Losses, diffusion_lm, first
+from mezzotint.decode.samplers.ddpm import GaussianReverse
+from mezzotint.families.diffusion_lm import DiffusionLMLosses, diffusion_lm, first
 from mezzotint.layouts import Full
 from mezzotint.objectives.embedding_denoising import Noised, weighed
 from mezzotint.processes.gaussian import Gaussian, Tied, coefficients
@@ -102,11 +102,11 @@ def clipped(variance):
 @torch.no_grad()
 def losses(golden):
     x, raw, process, steps = noised(golden)
-    card = Losses(process, steps)
+    card = DiffusionLMLosses(process, steps)
     terms = {name: term.mean(-1) for name, term in card(raw, x).items()}
     found = {"loss.total": sum(terms.values())} | {f"loss.{name}": terms[ours] for name, ours in THEIRS.items()}
     exact, its_raw, its_process, _ = noised(golden, torch.float64)
-    found["loss.decoder_nll"] = Losses(its_process, steps)(its_raw, exact)["rounding"].mean(-1)
+    found["loss.decoder_nll"] = DiffusionLMLosses(its_process, steps)(its_raw, exact)["rounding"].mean(-1)
     found["loss.e2e_kl"] = sum(term.mean(-1) for term in card.published(raw, x).values())
     return found
 
@@ -142,7 +142,7 @@ def steps_of_samplers(golden):
     z_t, found = chain(golden)["x_t"], {}
     raw = ask(net, z_t, t)
     for name, clamp in (("plain", 0.0), ("clamp", 1.0)):
-        back, implicit = Back(process, clamp=clamp), Back(process, eta(golden), clamp)
+        back, implicit = GaussianReverse(process, clamp=clamp), GaussianReverse(process, eta(golden), clamp)
         mean, std = back.moments(raw, z_t, t, s)
         found |= {f"sample.{name}.pred_xstart": back.estimate(raw, t), f"sample.{name}.mean": mean}
         found[f"sample.{name}.sample"] = mean + std * golden["sample.noise"]
@@ -178,7 +178,7 @@ def test_every_output_of_the_recording_is_checked(golden):
 
 def test_gradients_of_all_three_terms_reach_the_embeddings(golden):
     x, raw, process, steps = noised(golden)
-    for term in Losses(process, steps)(raw, x).values():
+    for term in DiffusionLMLosses(process, steps)(raw, x).values():
         (slope,) = torch.autograd.grad(term.sum(), process.table, retain_graph=True)
         assert slope.abs().sum() > 0
 

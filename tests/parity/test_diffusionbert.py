@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mezzotint.objectives.diffusion_bert import Hybrid, before, nats
+from mezzotint.objectives.diffusion_bert import DiffusionBERTLoss, before, nats
 from mezzotint.processes.spindle import Frequency, Spindle
 
 pytestmark = pytest.mark.golden("diffusionbert")
@@ -54,7 +54,7 @@ def test_posteriors_and_losses(golden):
     made, total, x_0 = process(golden), golden.config["T"], golden["x0"]
     raw, counted = golden["x0_logits"], golden["target_mask"]
     for name, stride, step in cases(golden):
-        loss = Hybrid(made, total, golden.config["hybrid_lambda"], stride=stride)
+        loss = DiffusionBERTLoss(made, total, golden.config["hybrid_lambda"], stride=stride)
         x_t, t = golden[name + "x_next"], torch.tensor([[(step + stride) / total]], dtype=torch.float64)
         true, ours = loss.sides(raw, x_0, x_t, t)
         golden.check(name + "posterior", true)

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from mezzotint.denoisers.networks.dit import Classifier, DiT, DiTConfig, plain
+from mezzotint.denoisers.networks.dit import DiT, DiTClassifier, DiTConfig, plain
 from mezzotint.denoisers.networks.small_transformer import sinusoids
 from mezzotint.families.mdlm import subs
 from mezzotint.processes.score_parameterisation import Scaled, present
@@ -87,7 +87,7 @@ def test_the_networks_of_guided_udlm(golden):
         outputs[f"{case}.logits"] = network(inputs, sigma)
 
     small = shape(config, classes=config["num_classes"], layers=config["classifier_blocks"])
-    judge = loaded(Classifier(small, config["vocab_size"], identity), golden.folder / "classifier.safetensors")
+    judge = loaded(DiTClassifier(small, config["vocab_size"], identity), golden.folder / "classifier.safetensors")
     soft = F.one_hot(x, config["vocab_size"]).float().requires_grad_()
     from_soft = judge(plain(soft), sigma)
     chosen = from_soft.log_softmax(-1).gather(-1, golden["class"][:, None]).sum()

@@ -13,9 +13,9 @@ from given import Uniforms
 
 from mezzotint.decode.caches.policies import Dual, Prefix, nothing
 from mezzotint.decode.plan import Blocks, Down, Shrinking, caught_up
-from mezzotint.decode.propose import ahead, certain, entropy, first_largest, likeliest, margin, probable
+from mezzotint.decode.propose import entropy, first_largest, likeliest, margin, margin_of, negative_entropy, probable
 from mezzotint.decode.rule import Seeded, Unmask, ancestral
-from mezzotint.decode.select import Above, AtMost, due
+from mezzotint.decode.select import Above, AtMost, by_budget
 from mezzotint.decode.shapers import TopK, TopP
 from mezzotint.schedules import Linear
 
@@ -56,7 +56,7 @@ def test_every_canvas_of_dreams_sampler(golden):
         if case["alg"] == "origin":
             rule = ancestral(Linear(eps=0), model.prior, likeliest)
         else:
-            rule = Unmask(PROPOSE[case["alg"]], due, shapers=tuple(shapers))
+            rule = Unmask(PROPOSE[case["alg"]], by_budget, shapers=tuple(shapers))
         plan = Blocks(length, case["steps"], Shrinking(eps), times=Down(eps))
         canvases, run = trace(model, prompts, length, greedy(Recorded(rule, golden, name), plan, nothing))
         seen = torch.stack([canvas.tokens for canvas in canvases[1:]])
@@ -75,7 +75,7 @@ def test_every_pass_of_fast_dllm_for_dream(golden):
     model, checked = opened(golden), set()
     for name, case in cases_of(golden, "fast.").items():
         length, cache = case["max_new_tokens"], name.split(".")[1]
-        select = Above(case["threshold"]) if "threshold" in case else due
+        select = Above(case["threshold"]) if "threshold" in case else by_budget
         rule = Unmask(PROPOSE[case["alg"]], select)
         if cache == "none":
             how = greedy(
@@ -98,7 +98,7 @@ def test_every_pass_of_fast_dllm_for_dream(golden):
 def test_filters_and_the_three_confidences(golden):
     raw, checked = golden["in.filter_logits"][None], {"filter.argmax"}
     golden.check("filter.argmax", first_largest(raw)[0])
-    scores = {"conf": probable, "margin": ahead, "neg_entropy": certain}
+    scores = {"conf": probable, "margin": margin_of, "neg_entropy": negative_entropy}
     for name in golden.names(r"filter\.(?!argmax).*"):
         kind, *numbers = name.removeprefix("filter.").rsplit("_top_p_", 1) if "_top_p_" in name else [name]
         if kind in scores:

@@ -11,7 +11,7 @@ from mezzotint.denoisers.networks.dit import DiTConfig, plain
 from mezzotint.families import duo
 from mezzotint.families.base import log_p
 from mezzotint.objectives.duo import Consistency, Curriculum, at_levels
-from mezzotint.processes.gaussian_argmax import Gaussian
+from mezzotint.processes.gaussian_argmax import GaussianArgmax
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear, total_noise
 
@@ -43,7 +43,7 @@ def fixed(golden):
     raw, x_0, x_t, t = golden["logits"], golden["x0"], golden["xt"], golden["t"][:, None]
     loss = duo.nelbo(process)
     a, da = 1 - 0.7 * t, torch.full_like(t, -0.7)
-    back, later, end = duo.Back(process), t - golden.config["dt"], torch.zeros_like(t)
+    back, later, end = duo.PsiStep(process), t - golden.config["dt"], torch.zeros_like(t)
     out = {
         "alpha": schedule.alpha(golden["t"]),
         "dalpha": schedule.dalpha(golden["t"]),
@@ -55,9 +55,9 @@ def fixed(golden):
     }
     for name in golden.names(r"ancestral\.nucleus[\d.]+\.probs"):
         mass = float(re.search(r"nucleus([\d.]+)\.", name)[1])
-        out[name] = duo.Back(process, mass=mass).chances(raw, x_t, t, later)
+        out[name] = duo.PsiStep(process, mass=mass).chances(raw, x_t, t, later)
     for kappa in golden.config["kappas"]:
-        psi = duo.Back(process, Kappa(kind="constant", eta=kappa))
+        psi = duo.PsiStep(process, Kappa(kind="constant", eta=kappa))
         out[f"psi.kappa{kappa}.probs"] = psi.chances(raw, x_t, t, later)
     return out
 
@@ -91,7 +91,7 @@ def learned(golden):
     network.load_state_dict(load_file(golden.folder / "model.safetensors"), strict=True)
     network.eval()
     levels = config["curriculum"]
-    twin = Gaussian(process.ids, levels["gamma_min"], levels["gamma_max"])
+    twin = GaussianArgmax(process.ids, levels["gamma_min"], levels["gamma_max"])
     x_0, t, noise = golden["x0"], golden["curriculum.t"][:, None], golden["curriculum.epsilon"]
     target = torch.ones_like(x_0, dtype=torch.bool)
     w = twin.blur(x_0, t, noise)

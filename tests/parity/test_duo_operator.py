@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from mezzotint.processes.gaussian_argmax import Gaussian, climb, on_top, series, survival
+from mezzotint.processes.gaussian_argmax import GaussianArgmax, climb, on_top, series, survival
 
 
 def derive(golden):
@@ -16,7 +16,7 @@ def derive(golden):
         out |= {f"N{ids}.P": p, f"N{ids}.T": survival(p, ids), f"N{ids}.dP": climb(gamma, ids)}
     for name in golden.names(r"cached\.N\d+\.gamma"):
         case, recorded = name.removesuffix(".gamma"), golden[name]
-        twin = Gaussian(int(re.search(r"N(\d+)", name)[1]), float(recorded[0]), float(recorded[-1]))
+        twin = GaussianArgmax(int(re.search(r"N(\d+)", name)[1]), float(recorded[0]), float(recorded[-1]))
         t = torch.linspace(0, 1, len(recorded), dtype=torch.float64)
         out |= {name: twin.gamma(t), f"{case}.alpha": twin.alpha(t), f"{case}.dalpha": twin.dalpha(t)}
         out[f"{case}.prior_loss"] = torch.tensor(twin.prior(), dtype=torch.float64)

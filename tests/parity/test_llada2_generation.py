@@ -12,8 +12,8 @@ import pytest
 import torch
 from generations import cases_of, opened
 
-from mezzotint.decode.caches.policies import Growing, Settled
-from mezzotint.decode.methods.llada21_editing import Refining
+from mezzotint.decode.caches.policies import FinishedBlocks, UpToBlock
+from mezzotint.decode.methods.llada21_editing import EditedBlocks
 from mezzotint.decode.plan import Blocks, Over, multiples
 from mezzotint.decode.propose import likeliest
 from mezzotint.decode.revise import Overwrite
@@ -43,7 +43,7 @@ def plan_and_rule(case):
     shapers = (TopK(case["top_k"]),) if case.get("top_k") else ()
     if editing is None:
         return Blocks(block, case["steps"], Over(block), place=multiples), Unmask(likeliest, select, shapers=shapers)
-    plan = Refining(block, case["max_post_steps"], case.get("num_to_transfer", 1), multiples)
+    plan = EditedBlocks(block, case["max_post_steps"], case.get("num_to_transfer", 1), multiples)
     return plan, Unmask(likeliest, select, shapers=shapers, edit=Overwrite(editing))
 
 
@@ -64,7 +64,7 @@ def traced(model, prompt, case, how):
 
 
 @pytest.mark.golden("llada2_moe")
-@pytest.mark.parametrize("policy", [Growing, Settled])
+@pytest.mark.parametrize("policy", [UpToBlock, FinishedBlocks])
 def test_every_block_before_every_pass(golden, policy):
     model, checked = opened(golden, mask_id=golden.meta["mask_id"]), set()
     for name, case in cases_of(golden).items():
@@ -74,13 +74,13 @@ def test_every_block_before_every_pass(golden, policy):
         used = replace(model, stop=(eos,), block=block, pattern=None)
         made_as = policy(block)
         if "as_published" in name:
-            used, made_as = replace(used, network=Added(model.network)), Growing(block)
+            used, made_as = replace(used, network=Added(model.network)), UpToBlock(block)
         plan, rule = plan_and_rule(case)
         for i, prompt in enumerate(golden["in.prompts"].tolist()):
             run, inputs = traced(used, prompt, case, Decoding(rule, plan, made_as, halt=not editing, settled=True))
             golden.check(f"{name}.block_inputs.{i}", inputs)
             golden.check(f"{name}.nfe.{i}", torch.tensor([len(run.reader.passes)]))
-            if policy is Growing:
+            if policy is UpToBlock:
                 golden.check(f"{name}.window_lengths.{i}", torch.tensor(run.reader.passes))
             answer = run.canvas.tokens[0, len(prompt) :][: case["gen_length"]]
             ends = (answer == eos).nonzero()
@@ -95,7 +95,7 @@ def test_stopping_at_a_confirmed_end_returns_the_same_and_costs_less(golden):
     for name, case in cases_of(golden, "v20").items():
         eos = golden.meta["eos_used_in_eos_cases"] if case["eos_id"] == "EOS" else case["eos_id"]
         plan, rule = plan_and_rule(case)
-        how = Decoding(rule, plan, Settled(case["block_length"]))
+        how = Decoding(rule, plan, FinishedBlocks(case["block_length"]))
         for i, prompt in enumerate(golden["in.prompts"].tolist()):
             run, _ = traced(replace(model, stop=(eos,), block=case["block_length"], pattern=None), prompt, case, how)
             expected = golden[f"{name}.generated.{i}"].tolist()

@@ -12,20 +12,20 @@ from mezzotint.config import from_dict
 from mezzotint.decode.caches.policies import Dual, Prefix, nothing
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import Blocks
-from mezzotint.decode.propose import Reluctant, likeliest
+from mezzotint.decode.propose import EndTokensLast, likeliest
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above, Factor, surest
+from mezzotint.decode.select import Above, Factor, most_confident
 from mezzotint.decode.shapers import Ban
 
 POLICIES = {"none": nothing, "prefix": Prefix(), "dual": Dual()}
 
 
 def sampler(golden, case, model, policy):
-    meta, propose, select, shapers = golden.meta, likeliest, surest, ()
+    meta, propose, select, shapers = golden.meta, likeliest, most_confident, ()
     if case.get("logits_eos_inf"):
         shapers = (Ban(among([meta["eos_id"]], model.vocab)),)
     if case.get("confidence_eos_eot_inf"):
-        propose = Reluctant(likeliest, among([meta["eot_id"]], model.vocab))
+        propose = EndTokensLast(likeliest, among([meta["eot_id"]], model.vocab))
     if "threshold" in case:
         select = Above(case["threshold"])
     if "factor" in case:

@@ -9,7 +9,7 @@ from given import Fixed, Noised, Uniforms, batch_of, ticked
 from mezzotint.batch import Batch
 from mezzotint.decode.propose import Draw
 from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, step, subs
-from mezzotint.objectives.discrete_time_bound import Finite
+from mezzotint.objectives.discrete_time_bound import DiscreteTimeBound
 from mezzotint.objectives.times import Importance, strata, whole
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.rng import Rng
@@ -88,10 +88,10 @@ def finite_losses(golden):
     network, process = Fixed(golden["logits"]), recorded(golden, Linear(eps=0))
     for case, (predict, reconstruct) in predictions(golden).items():
         times = told(golden["t_discrete"])
-        chain = Finite(process, predict, steps, times=times)
+        chain = DiscreteTimeBound(process, predict, steps, times=times)
         outputs[f"loss_T.{case}.log_probs"] = predict(golden["logits"], golden["xt"])
         outputs[f"loss_T.{case}.diffusion"] = chain(network, whole_target, ANY).per_token
-        full = Finite(process, predict, steps, reconstruct, times)
+        full = DiscreteTimeBound(process, predict, steps, reconstruct, times)
         outputs[f"loss_T.{case}.nlls"] = full(network, batch, ANY).per_token
     return outputs
 
@@ -163,7 +163,7 @@ def test_even_weights_train_on_plain_cross_entropy_and_keep_the_bound():
 
 
 def test_the_first_step_of_a_chain_has_finite_loss_and_gradients():
-    chain = Finite(Absorbing(4, 3, Linear(eps=0)), lambda raw, x_t: raw.log_softmax(-1), 7)
+    chain = DiscreteTimeBound(Absorbing(4, 3, Linear(eps=0)), lambda raw, x_t: raw.log_softmax(-1), 7)
     raw = torch.randn(2, 5, 4, dtype=torch.float64, requires_grad=True)
     x_0, x_t = torch.zeros(2, 5, dtype=torch.long), torch.full((2, 5), 3)
     loss = chain.token_loss(raw, x_0, x_t, torch.full((2, 1), 1 / 7, dtype=torch.float64))

@@ -15,9 +15,9 @@ from mezzotint.decode.caches.policies import nothing
 from mezzotint.decode.canvas import Span, Step, infill
 from mezzotint.decode.plan import Blocks, Leaving, cosine, even
 from mezzotint.decode.propose import likeliest, probable
-from mezzotint.decode.reader import Guidance, Reader
+from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import due
+from mezzotint.decode.select import by_budget
 from mezzotint.decode.shapers import Ban
 
 KNOWN = 1e30
@@ -34,7 +34,9 @@ def test_every_step_of_the_image_sampler(golden):
     for name, case in meta["cases"].items():
         reader = Reader(model.network, nothing, valid=golden["in.attention_mask"].bool())
         if case["guidance_scale"]:
-            reader.guidance = Guidance(case["guidance_scale"], blind, golden["in.uncond_attention_mask"].bool())
+            reader.guidance = ClassifierFreeGuidance(
+                case["guidance_scale"], blind, golden["in.uncond_attention_mask"].bool()
+            )
         window = slice(first, first + image)
         steps, canvas, heat = Blocks(image, meta["timesteps"], Leaving(image, cosine)), None, case["temperature"]
         for k, inputs in enumerate(golden[f"{name}.inputs"]):
@@ -70,7 +72,7 @@ def test_every_step_of_the_image_sampler(golden):
             assert torch.equal(stays.clamp_min(1), golden[f"{name}.mask_len"][k])
             if case.get("greedy"):
                 rule = Unmask(
-                    lambda logits, rng, drawn=drawn, score=score: (drawn, score), Leaning(due, open & ~masking)
+                    lambda logits, rng, drawn=drawn, score=score: (drawn, score), Leaning(by_budget, open & ~masking)
                 )
                 after = rule(raw, canvas, step, canvas.rng)
                 assert torch.equal(after.open[:, window], masking & open)

@@ -11,7 +11,7 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.plan import Blocks
 from mezzotint.decode.revise import Remask
-from mezzotint.decode.samplers.remdm import Cap, Confident, Corrected, Flow, ForwardBackward, Loop, Rescale
+from mezzotint.decode.samplers.remdm import Cap, Confident, Flow, ForwardBackward, ForwardBackwardPlan, Loop, Rescale
 from mezzotint.decode.select import reveal
 from mezzotint.families.mdlm import subs
 from mezzotint.families.remdm import ReMDM, probabilities, remasking
@@ -176,11 +176,11 @@ def test_given_columns_and_the_mask_are_never_written():
 def test_the_flow_corrector_takes_more_steps_where_it_must_and_ends_at_zero():
     process, flow = Absorbing(5, 4, Linear()), Flow()
     canvas = write([[]] * 4, 6, process.prior)
-    times = [(float(step.t[0]), float(step.s[0])) for step in Corrected(flow, 5)(canvas)]
+    times = [(float(step.t[0]), float(step.s[0])) for step in ForwardBackwardPlan(flow, 5)(canvas)]
     assert times[0][0] == 1
     assert times[-1][1] == 0
     assert all(0 < t - s <= 1 / 5 + 1e-12 for t, s in times)
     assert len(times) > 5
     raw = torch.zeros(4, 6, 5)
-    *_, after = decode(canvas, lambda canvas, step: raw, remasking(process, flow), Corrected(flow, 5))
+    *_, after = decode(canvas, lambda canvas, step: raw, remasking(process, flow), ForwardBackwardPlan(flow, 5))
     assert not after.open.any()

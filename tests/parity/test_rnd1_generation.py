@@ -19,7 +19,7 @@ from mezzotint.decode.plan import Blocks, floored
 from mezzotint.decode.propose import entropy, first_largest, likeliest
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import due
+from mezzotint.decode.select import by_budget
 from mezzotint.decode.shapers import Temperature, TopK, TopP
 
 
@@ -34,7 +34,7 @@ def canvas_of(golden, model, name, i):
 def test_every_canvas_before_every_pass(golden):
     model, checked = opened(golden), set()
     for name, case in cases_of(golden).items():
-        rule = Unmask(entropy, due)
+        rule = Unmask(entropy, by_budget)
         if "eb_gamma" in case:
             rule = JointBound(Unmask(likeliest), case["eb_gamma"])
         for i in range(len(golden["in.prompts"])):

@@ -12,17 +12,17 @@ import pytest
 import torch
 from generations import Leaning, cases_of, greedy, opened
 
-from mezzotint.decode.caches.policies import Growing, Settled
+from mezzotint.decode.caches.policies import FinishedBlocks, UpToBlock
 from mezzotint.decode.plan import Blocks, Over, multiples
 from mezzotint.decode.propose import likeliest, probable
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.run import Run, generate
-from mezzotint.decode.select import Above, OnTime, leftmost, surest
+from mezzotint.decode.select import Above, OnTime, leftmost, most_confident
 from mezzotint.decode.shapers import Temperature, TopK, TopP
 
 SELECT = {
     "sequential": lambda case: leftmost,
-    "low_confidence_static": lambda case: surest,
+    "low_confidence_static": lambda case: most_confident,
     "low_confidence_dynamic": lambda case: OnTime(Above(case["confidence_threshold"], always=False)),
 }
 
@@ -85,7 +85,7 @@ def test_every_block_of_block_diffusion(golden):
                 replace(model, block=block),
                 [prompt],
                 case["gen_length"],
-                greedy(rule, plan, Settled(block, fused=False)),
+                greedy(rule, plan, FinishedBlocks(block, fused=False)),
             )
             inputs, last = [], run.canvas
             for canvas in run:
@@ -108,7 +108,7 @@ def test_every_block_of_block_diffusion(golden):
 
 @pytest.mark.golden("sdar_moe")
 @pytest.mark.golden("sdar")
-@pytest.mark.parametrize("policy", [Growing, Settled])
+@pytest.mark.parametrize("policy", [UpToBlock, FinishedBlocks])
 def test_first_choices_need_no_replay_and_no_extra_pass(golden, policy):
     model = opened(golden)
     assert model.block == golden.meta["block_length"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mezzotint.decode.guidance.classifier import FreeGuided, JudgeGuided, every, expanded
+from mezzotint.decode.guidance.classifier import ClassifierGuided, FreeGuided, every, expanded
 from mezzotint.denoisers.wrappers import ClassifierFree
 from mezzotint.families import mdlm, udlm
 from mezzotint.layouts import Full
@@ -99,7 +99,7 @@ def guided(golden, name):
         else:
             out[f"cfg.{gamma}"] = chances(free_masked(golden, gamma, x_t), x_t, t, s)
         for kind, lookup in LOOKUPS.items():
-            out[f"cbg_{kind}.{gamma}"] = JudgeGuided(chances, judge, gamma, lookup).mixed(plain, x_t, t, s)
+            out[f"cbg_{kind}.{gamma}"] = ClassifierGuided(chances, judge, gamma, lookup).mixed(plain, x_t, t, s)
     for kind, lookup in LOOKUPS.items():
         out[f"cbg_{kind}.classifier_log_prob"] = lookup(judge, x_t, t, vocab)
     return {f"{name}.{key}": value for key, value in out.items()}

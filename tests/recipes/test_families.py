@@ -11,7 +11,7 @@ from mezzotint.data.corpus import find
 from mezzotint.data.subwords import Subwords
 from mezzotint.errors import ConfigError, VocabularyError
 from mezzotint.families import DiffusionBERT
-from mezzotint.models.trained import Scratch
+from mezzotint.models.trained import TrainedModel
 from mezzotint.processes.gaussian import scaled
 from mezzotint.recipes import load
 from mezzotint.recipes.from_scratch import informed
@@ -100,7 +100,7 @@ def test_training_starts_from_an_encoder_and_its_pieces(encoder, text, tmp_path,
     edits = [f"encoder={encoder}", "train.steps=40", "train.optim.lr=0.003"]
     outcome = trained("diffusion-bert-minilm", text, tmp_path / "run", *edits)
     assert outcome.evaluation["bits_per_character"] < 0.8
-    model = Scratch.load(tmp_path / "run" / "export")
+    model = TrainedModel.load(tmp_path / "run" / "export")
     assert model.vocabulary.mask_id == 3
     assert model.network.shape.max_positions == 32
     (tmp_path / "run" / "run.json").write_text("{}")
@@ -111,7 +111,7 @@ def test_training_starts_from_an_encoder_and_its_pieces(encoder, text, tmp_path,
 def test_sed_learns_on_the_embeddings_of_an_encoder(encoder, text, tmp_path):
     given = load_file(encoder / "model.safetensors")["embeddings.word_embeddings.weight"]
     trained("sed-small", text, tmp_path / "run", f"encoder={encoder}", "train.steps=30", "network.width=32")
-    model = Scratch.load(tmp_path / "run" / "export")
+    model = TrainedModel.load(tmp_path / "run" / "export")
     assert model.shape.family.width == given.shape[1]
     assert model.vocabulary.mask_id == 3
     # the vectors stay as they were, but for their length; the readout began as them and has learnt

@@ -20,10 +20,10 @@ from mezzotint.cli.main import run as command
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.lora import LoRA, attach, merged
 from mezzotint.denoisers.networks.llama import EVERYTHING, causal
-from mezzotint.denoisers.published.add_mask import Trainee, mask_of, with_mask
-from mezzotint.denoisers.published.attention_patterns import BlockCausal, Full
-from mezzotint.denoisers.published.export import Marks, write
-from mezzotint.denoisers.published.open import Aligned, InPlace, open_published
+from mezzotint.denoisers.published.add_mask import TrainableDecoder, mask_of, with_mask
+from mezzotint.denoisers.published.attention_patterns import BlockCausalPattern, FullPattern
+from mezzotint.denoisers.published.export import ExportMarks, write
+from mezzotint.denoisers.published.open import AlignedNetwork, TrainableNetwork, open_published
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
 from mezzotint.evaluate.infilling import infilled, middle, scattered
 from mezzotint.families.diffullama import DiffuLLaMA
@@ -221,14 +221,14 @@ def test_attention_goes_from_causal_to_full(base):
     checkpoint = open_checkpoint(base)
     seen = []
 
-    class Watched(Trainee):
+    class Watched(TrainableDecoder):
         def hidden_at(self, inputs, t, rows):
             seen.append(inputs.attend.dense())
             return super().hidden_at(inputs, t, rows)
 
     mask_id = mask_of(checkpoint)
     decoder = with_mask(checkpoint, mask_id)
-    network = Watched(Aligned(decoder, Full(), 1))
+    network = Watched(AlignedNetwork(decoder, FullPattern(), 1))
     tokens = torch.randint(3, 250, (2, 12), generator=torch.Generator().manual_seed(0))
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
     first = DiffuLLaMA(anneal=10**9).build(decoder.config.vocab, mask_id).objective(network, batch, Rng(0, 0))
@@ -268,13 +268,13 @@ def test_logits_of_masked_columns_alone_give_the_same_loss_and_gradients(tmp_pat
     assert decoder.embed.weight.shape[0] == decoder.head.weight.shape[0] == 262
     torch.testing.assert_close(decoder.head.weight[261], decoder.head.weight[:261].mean(0))
     family = config.build(262, 261)
-    pattern = Full() if family.block is None else BlockCausal(family.block)
+    pattern = FullPattern() if family.block is None else BlockCausalPattern(family.block)
     tokens = torch.randint(3, 250, (3, 12), generator=torch.Generator().manual_seed(0))
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
     found = []
-    for wrap in (Trainee, InPlace):
+    for wrap in (TrainableDecoder, TrainableNetwork):
         decoder.zero_grad()
-        loss = family.objective(wrap(Aligned(decoder, pattern, family.lookback)), batch, Rng(4, 1))
+        loss = family.objective(wrap(AlignedNetwork(decoder, pattern, family.lookback)), batch, Rng(4, 1))
         loss.total.backward()
         found.append((loss, {name: p.grad.clone() for name, p in decoder.named_parameters()}))
     torch.testing.assert_close(found[0][0].total, found[1][0].total)
@@ -315,7 +315,7 @@ def test_a_merged_network_has_the_logits_that_were_trained_the_masks_own_include
         for p in decoder.parameters():
             if p.requires_grad:
                 p.normal_(0, 0.1)
-    write(merged(decoder), tmp_path / "out", Marks(causal=False, mask_id=261))
+    write(merged(decoder), tmp_path / "out", ExportMarks(causal=False, mask_id=261))
     tokens = torch.tensor([[5, 261, 7, 261, 30]])
     found = open_published(tmp_path / "out").network(tokens)
     torch.testing.assert_close(found, decoder(tokens, attend=EVERYTHING).logits, rtol=1e-4, atol=1e-5)
@@ -348,7 +348,7 @@ def test_infilling_is_exact_counting(base):
     assert holes.any(1).all()
     assert not holes[:, 0].any()
     assert torch.equal(holes, scattered(6, 12, 0.4))
-    network = Aligned(decoder, Full(), 1).eval()
+    network = AlignedNetwork(decoder, FullPattern(), 1).eval()
     with torch.no_grad():
         raw = network(windows.masked_fill(holes, 261))
     raw[..., 261] = -torch.inf

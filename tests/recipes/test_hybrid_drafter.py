@@ -13,7 +13,7 @@ from mezzotint.data.prompts import Prompts
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.denoisers.hybrid.adapter_file import load_adapter
 from mezzotint.errors import ConfigError, RequestError
-from mezzotint.recipes.hybrid_drafter import Answers, Hybrid, Size, smollm2_hybrid
+from mezzotint.recipes.hybrid_drafter import Answers, HybridDrafter, Size, smollm2_hybrid
 from mezzotint.train.drafter.answers import Index
 from mezzotint.train.drafter.batches import frequent
 from mezzotint.train.loop import run
@@ -27,7 +27,7 @@ def recipe(tmp_path_factory):
     write(base, max_position_embeddings=180)  # fewer than a long prompt would take
     size = Size(taps=(1, 2, 3), block=2, window=20, mixer=32, ids=64)
     train = replace(smollm2_hybrid().train, steps=2, max_minutes=None, eval_every=2)
-    made = Hybrid(
+    made = HybridDrafter(
         base=str(base), answers=Answers(folder=answers, tokens=20_001, threads=1, asked=0.5), size=size, train=train
     )
     with pytest.MonkeyPatch.context() as patch:

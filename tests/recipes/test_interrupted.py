@@ -15,7 +15,7 @@ from programs import started
 
 from mezzotint.cli.main import run as command
 from mezzotint.errors import CheckpointError, TrainingError
-from mezzotint.models.trained import Scratch
+from mezzotint.models.trained import TrainedModel
 from mezzotint.recipes import load
 from mezzotint.train import checkpoint
 from mezzotint.train.loop import run
@@ -134,7 +134,7 @@ def test_a_full_disk_does_not_break_the_model_that_was_exported_before(text, tmp
     train(text, tmp_path, "train.steps=5")
     export = tmp_path / "export"
     before = {path.name: path.read_bytes() for path in export.iterdir()}
-    model = Scratch.load(export)
+    model = TrainedModel.load(export)
     former = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, former[1]))
     try:

@@ -16,7 +16,7 @@ from mezzotint.league.play import FAMILIES, League, play
 from mezzotint.league.published_ratios import PUBLISHED, ratios
 from mezzotint.league.published_ratios import table as published
 from mezzotint.league.standings import averaged, draw, markdown
-from mezzotint.models.trained import Scratch, measure, objective_of
+from mezzotint.models.trained import TrainedModel, measure, objective_of
 
 TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=8", "train.ema=null")
 
@@ -99,24 +99,24 @@ def test_published_ratios_stand_beside_ours(played):
 
 def test_models_come_back_from_disk_and_say_what_is_wrong(played, tmp_path):
     folder = played[1] / "mdlm-0" / "run" / "export"
-    model = Scratch.load(folder)
+    model = TrainedModel.load(folder)
     batch = Batch(torch.zeros(2, 16, dtype=torch.long), torch.ones(2, 16, dtype=torch.bool))
     one = measure(model.network, objective_of(model.family), [batch])
-    two = measure(Scratch.load(folder).network, objective_of(model.family), [batch])
+    two = measure(TrainedModel.load(folder).network, objective_of(model.family), [batch])
     assert one == two
     record = json.loads((folder / "config.json").read_text())
     record["shape"]["network"]["width"] = 64
     (tmp_path / "config.json").write_text(json.dumps(record))
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     with pytest.raises(CheckpointError, match="cannot read the model"):
-        Scratch.load(tmp_path)
+        TrainedModel.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"no")
     with pytest.raises(CheckpointError, match="cannot read the model"):
-        Scratch.load(tmp_path)
+        TrainedModel.load(tmp_path)
 
 
 def test_prompts_are_continued_and_holes_are_filled(played):
-    model = Scratch.load(played[1] / "mdlm-0" / "run" / "export")
+    model = TrainedModel.load(played[1] / "mdlm-0" / "run" / "export")
     columns = model.prompt("the _at", None)
     assert columns.count(None) == 1
     *_, canvas = model.decode(model.canvas([columns]), 4)
@@ -124,7 +124,7 @@ def test_prompts_are_continued_and_holes_are_filled(played):
     assert (text[:4], text[5:]) == ("the ", "at")
     assert len(model.prompt("the", None)) == 16
     assert model.prompt("the", 2).count(None) == 2
-    blocky = Scratch.load(played[1] / "bd3lm-0" / "run" / "export")
+    blocky = TrainedModel.load(played[1] / "bd3lm-0" / "run" / "export")
     assert len(blocky.prompt("the", 2)) % 8 == 0
     with pytest.raises(RequestError, match="at most 16"):
         model.prompt("the cat", 20)
@@ -135,13 +135,13 @@ def test_prompts_are_continued_and_holes_are_filled(played):
 
 
 def test_infilling_and_judging_see_what_they_should(played):
-    model = Scratch.load(played[1] / "mdlm-0" / "run" / "export")
+    model = TrainedModel.load(played[1] / "mdlm-0" / "run" / "export")
     tokens = torch.from_numpy(model.vocabulary.encode("the cat sat on t"))[None].repeat(8, 1)
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
     found = rewritten(model, [batch], 4, 4)
     assert 0 <= found.share <= 1
     assert found.tokens == 32
-    judge = Scratch.load(played[1] / "judge-1000003" / "run" / "export")
+    judge = TrainedModel.load(played[1] / "judge-1000003" / "run" / "export")
     noise = torch.randint(0, model.vocabulary.mask_id, (8, 16), generator=torch.Generator().manual_seed(0))
     assert judged(judge, tokens) < judged(judge, noise)
     assert entropy(torch.tensor([[0, 1, 2, 3], [5, 5, 5, 5]])) == 1.0
@@ -225,12 +225,12 @@ def test_damaged_models_and_long_prompts_are_sentences(played, tmp_path):
     ):
         (tmp_path / "config.json").write_text(json.dumps({**record, key: value}))
         with pytest.raises(CheckpointError, match=sentence):
-            Scratch.load(tmp_path)
+            TrainedModel.load(tmp_path)
     del record["shape"]
     (tmp_path / "config.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="lacks 'shape'"):
-        Scratch.load(tmp_path)
-    model = Scratch.load(folder)
+        TrainedModel.load(tmp_path)
+    model = TrainedModel.load(folder)
     with pytest.raises(RequestError, match="has 30 tokens and this model reads at most 16: shorten it"):
         model.prompt("the cat " * 3 + "the ca", None)
     with pytest.raises(RequestError, match="fills all 16 columns"):

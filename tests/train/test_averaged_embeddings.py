@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
-from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.denoisers.wrappers import SelfConditioned
 from mezzotint.errors import ConfigError
@@ -30,7 +30,7 @@ class Same:
 def fresh():
     torch.manual_seed(0)
     family = DiffusionLM(width=4, steps=STEPS).build(6, 5)
-    shape = VectorsConfig(trunk=TransformerConfig(width=16, layers=1, heads=2, timed=True))
+    shape = EmbeddingNetworkConfig(trunk=TransformerConfig(width=16, layers=1, heads=2, timed=True))
     return family, shape.build(family.process)
 
 

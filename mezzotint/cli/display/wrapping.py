@@ -28,7 +28,7 @@ class Glyph:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class WrappedText:
     """Rows, how many of them are final, and the settled text from the first row that is not."""
 
     rows: list[list[Piece]]
@@ -36,7 +36,7 @@ class Layout:
     rest: str
 
 
-def lay_out(settled: str, pieces: Iterable[Piece], width: int) -> Layout:
+def lay_out(settled: str, pieces: Iterable[Piece], width: int) -> WrappedText:
     """Settled text followed by drafts and noise, wrapped at spaces into rows of at most `width` cells."""
     first = glyphs(settled, PLAIN)
     line = [*first, *(glyph for text, style in pieces for glyph in glyphs(text, style))]
@@ -44,7 +44,7 @@ def lay_out(settled: str, pieces: Iterable[Piece], width: int) -> Layout:
     # what ended a row decides where it ends; once that is settled, nothing behind it can
     final = sum(cause < len(first) for cause in causes)
     rows = [_merge(line[start:end]) for start, end in zip(starts, ends, strict=True)]
-    return Layout(rows, final, "".join(glyph.text for glyph in line[starts[final] : len(first)]))
+    return WrappedText(rows, final, "".join(glyph.text for glyph in line[starts[final] : len(first)]))
 
 
 def glyphs(text: str, style: str) -> list[Glyph]:

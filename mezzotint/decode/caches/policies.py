@@ -25,7 +25,7 @@ from mezzotint.decode.canvas import Canvas, Span, Step
 from mezzotint.layouts import Memory
 
 
-class Kept(Memory, Protocol):
+class KeyValueMemory(Memory, Protocol):
     """A memory that can forget."""
 
     length: int
@@ -40,10 +40,10 @@ class Kept(Memory, Protocol):
 
 
 @dataclass(slots=True)
-class Store:
+class CacheStore:
     """What was read so far."""
 
-    memory: Kept | None
+    memory: KeyValueMemory | None
     """None for policies that keep nothing."""
     order: Tensor
     """Long[B, n]: the columns read, in the order in which they were."""
@@ -65,10 +65,10 @@ class Read:
     """Long[B, W]: where in `columns` the window's logits are found; None where only keys and values are wanted."""
 
 
-Policy = Callable[[Store, Canvas, Step], Sequence[Read]]
+Policy = Callable[[CacheStore, Canvas, Step], Sequence[Read]]
 
 
-def nothing(store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+def nothing(store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
     """Everything, in one pass."""
     return [_whole(store, canvas, step)]
 
@@ -83,7 +83,7 @@ class Prefix:
     seeded: bool = False
     """As in `Dual`."""
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step."""
         if _due(step, self.every):
             return [_whole(store, canvas, step)]
@@ -106,7 +106,7 @@ class Dual:
     For networks that predict a column from the one before it, as Fast-dLLM decodes Dream; needs `rule.Seeded`.
     """
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step; its columns are the window's and their neighbours'."""
         width, columns = canvas.tokens.shape[1], step.window.columns()
         before = max(self.back, 0 if self.seeded else store.lookback)
@@ -129,7 +129,7 @@ class Delayed:
 
     every: int = 8
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step: columns that are open or were written by the step before."""
         needed = canvas.open
         if store.lookback:
@@ -148,7 +148,7 @@ class Delayed:
 
 
 @dataclass(frozen=True)
-class Settled:
+class FinishedBlocks:
     """Every block is read once more when it is finished, and never again; the store's `sure` columns are those.
 
     Exact for block-causal networks with windows at multiples of the block (`plan.multiples`).
@@ -159,7 +159,7 @@ class Settled:
     fused: bool = True
     """Read a finished block together with the first step of the next one; otherwise in a pass of its own."""
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The passes of this step: perhaps the blocks before the window's, and the window's."""
         at, done = int(step.window.start[0]), store.sure
         start = at - at % self.block
@@ -175,12 +175,12 @@ class Settled:
 
 
 @dataclass(frozen=True)
-class Growing:
+class UpToBlock:
     """Everything up to the end of the window's block in one pass: a block-causal network needs no more."""
 
     block: int
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step; rows share their windows."""
         end = -(-(int(step.window.start[0]) + step.window.size) // self.block) * self.block
         return [Read(_all(canvas)[:, :end], 0, _behind(step.window.columns(), store.lookback))]
@@ -195,7 +195,7 @@ class Sorted:
 
     keep: bool = True
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step; rows share their windows."""
         end = int((step.window.start + step.window.size).amax())
         open, kept = canvas.open[:, :end], store.sure
@@ -215,7 +215,7 @@ def _all(canvas: Canvas) -> Tensor:
     return torch.arange(width, device=canvas.tokens.device).expand(rows, width)
 
 
-def _whole(store: Store, canvas: Canvas, step: Step) -> Read:
+def _whole(store: CacheStore, canvas: Canvas, step: Step) -> Read:
     return Read(_all(canvas), 0, _behind(step.window.columns(), store.lookback))
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 
-from mezzotint.decode.caches.policies import Read, Store
+from mezzotint.decode.caches.policies import CacheStore, Read
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Thinned:
+class SuffixDropout:
     """Behind the window only some columns are read, the nearer the likelier; they keep their positions.
 
     A column at distance d behind the window stays with the chance scale N(x; 0, 1), where x runs from 0 to `sigma` over
@@ -25,7 +25,7 @@ class Thinned:
     scale: float = 2.0
     seed: int = 0
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step."""
         columns = step.window.columns()
         device, width = columns.device, canvas.tokens.shape[1]

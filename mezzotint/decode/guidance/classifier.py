@@ -16,9 +16,9 @@ from mezzotint.decode.loop import Denoise
 from mezzotint.rng import Rng, draw
 
 Chances = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-Judge = Callable[[Tensor, Tensor], Tensor]
+LogLikelihood = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t Float[B, 1]) -> log p(class | x_t), Float[B]; x_t is Long[B, W], or Float[B, W, V] of one-hot columns."""
-Lookup = Callable[[Judge, Tensor, Tensor, int], Tensor]
+Lookup = Callable[[LogLikelihood, Tensor, Tensor, int], Tensor]
 """(judge, x_t, t, V) -> log p(class | x_t with one column replaced), Float[B, W, V]."""
 
 _AT_ONCE = 4096
@@ -58,11 +58,11 @@ class FreeGuided:
 
 
 @dataclass(frozen=True)
-class JudgeGuided:
+class ClassifierGuided:
     """D-CBG, eq. 12: each token's chance times p(class | x_t with that token)^gamma, a classifier of noisy text."""
 
     chances: Chances
-    judge: Judge
+    judge: LogLikelihood
     """Reads the columns of the step's window."""
     gamma: float
     lookup: Lookup
@@ -82,7 +82,7 @@ class JudgeGuided:
 
 
 @torch.no_grad()
-def every(judge: Judge, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
+def every(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
     """Exact: the judge reads all W x V texts that differ in one column."""
     rows, columns = x_t.shape
     spots = torch.arange(rows * columns * vocab, device=x_t.device)
@@ -94,7 +94,7 @@ def every(judge: Judge, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
     return torch.cat(found).view(rows, columns, vocab)
 
 
-def expanded(judge: Judge, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
+def expanded(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
     """First order, eq. 13: one reading and its gradient; exact for judges that add up over columns."""
     with torch.enable_grad():
         here = F.one_hot(x_t, vocab).to(torch.get_default_dtype()).requires_grad_()

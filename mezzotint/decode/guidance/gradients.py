@@ -29,7 +29,7 @@ Moments = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
-class Steered:
+class GradientGuided:
     """A rule for canvases of vectors whose steps are pulled by energies, which read the whole canvas."""
 
     moments: Moments
@@ -78,8 +78,8 @@ class Steered:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """-log p(label | z_s) of a classifier trained by `objectives.vectors.Labels`.
+class ClassifierEnergy:
+    """-log p(label | z_s) of a classifier trained by `objectives.embedding_denoising.Labels`.
 
     Labels are Long[B], one per text, for classifiers of texts, or Long[B, L] for those of columns; -1 wants nothing.
     """

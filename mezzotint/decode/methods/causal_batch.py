@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mezzotint.decode.caches.policies import Kept
+from mezzotint.decode.caches.policies import KeyValueMemory
 from mezzotint.decode.reader import Network
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.masks import Mask, causal_behind
@@ -21,7 +21,7 @@ Texts = Sequence[Sequence[int]]
 
 
 @dataclass
-class Reading:
+class CausalBatch:
     """What a causal network has read of some texts."""
 
     network: Network
@@ -31,7 +31,7 @@ class Reading:
     mask_id: int = 0
     count: int = 0
     """So many masks are read behind every number of drafts that may stand, and forgotten again."""
-    memory: Kept | None = None
+    memory: KeyValueMemory | None = None
     seen: Tensor = field(default_factory=lambda: torch.empty(0))
     """Bool[B, S]: columns of the memory that stand."""
     fresh: Tensor = field(default_factory=lambda: torch.empty(0))

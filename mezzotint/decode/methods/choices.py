@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from mezzotint.config import Named, config
-from mezzotint.decode.caches.policies import Delayed, Dual, Growing, Policy, Prefix, Settled, Sorted, nothing
-from mezzotint.decode.caches.suffix_dropout import Thinned
+from mezzotint.decode.caches.policies import Delayed, Dual, FinishedBlocks, Policy, Prefix, Sorted, UpToBlock, nothing
+from mezzotint.decode.caches.suffix_dropout import SuffixDropout
 from mezzotint.decode.select import (
     Above,
     AtMost,
@@ -16,9 +16,9 @@ from mezzotint.decode.select import (
     OnTime,
     Select,
     Top,
-    due,
+    by_budget,
     leftmost,
-    surest,
+    most_confident,
 )
 
 Chance = Annotated[float, Field(ge=0)]
@@ -33,7 +33,7 @@ class Scheduled:
     """Commit nothing where the schedule says nothing, as Dream does."""
 
     def build(self) -> Select:
-        return due if self.exact else surest
+        return by_budget if self.exact else most_confident
 
 
 @config
@@ -111,7 +111,7 @@ class Leap:
     """Every sure column is an anchor, not only those of the step."""
 
     def build(self) -> Select:
-        return Near(surest, self.anchor, self.near, self.reach, self.every)
+        return Near(most_confident, self.anchor, self.near, self.reach, self.every)
 
 
 @config
@@ -125,7 +125,7 @@ class Klass:
 
     def build(self) -> Select:
         """What is committed where nothing stands still; `steady.Steady` does the rest."""
-        return surest
+        return most_confident
 
 
 Choice = Annotated[
@@ -140,7 +140,7 @@ class NoCache:
     kind: Literal["none"] = "none"
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return nothing if block is None else Growing(block)
+        return nothing if block is None else UpToBlock(block)
 
 
 @config
@@ -152,7 +152,7 @@ class PrefixCache:
     """Read everything again after so many steps too."""
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return Prefix(self.every, seeded=seeded) if block is None else Settled(block)
+        return Prefix(self.every, seeded=seeded) if block is None else FinishedBlocks(block)
 
 
 @config
@@ -167,7 +167,7 @@ class DualCache:
     """Columns before and behind the window that are read with it."""
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return Dual(self.every, self.back, self.ahead, seeded) if block is None else Settled(block)
+        return Dual(self.every, self.back, self.ahead, seeded) if block is None else FinishedBlocks(block)
 
 
 @config
@@ -178,7 +178,7 @@ class DelayedCache:
     every: int = Field(default=8, gt=0)
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return Delayed(self.every) if block is None else Settled(block)
+        return Delayed(self.every) if block is None else FinishedBlocks(block)
 
 
 @config
@@ -190,7 +190,7 @@ class ExactCache:
     """Read a finished block in the same pass as the next one begins."""
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return nothing if block is None else Settled(block, self.fused)
+        return nothing if block is None else FinishedBlocks(block, self.fused)
 
 
 @config
@@ -218,7 +218,7 @@ class ThinnedSuffix:
     seed: int = 0
 
     def build(self, block: int | None, seeded: bool) -> Policy:
-        return Thinned(self.reach, self.sigma, self.scale, self.seed) if block is None else Settled(block)
+        return SuffixDropout(self.reach, self.sigma, self.scale, self.seed) if block is None else FinishedBlocks(block)
 
 
 Cache = Annotated[

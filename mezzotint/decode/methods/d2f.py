@@ -18,11 +18,11 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.caches.policies import Policy, Read, Settled, Store
+from mezzotint.decode.caches.policies import CacheStore, FinishedBlocks, Policy, Read
 from mezzotint.decode.canvas import Canvas, Span, Step
-from mezzotint.decode.propose import Noise, Propose, certain
-from mezzotint.decode.reader import Reader, Sees
-from mezzotint.decode.run import Generation, Model, lay_out
+from mezzotint.decode.propose import NoiseSource, Propose, negative_entropy
+from mezzotint.decode.reader import Reader, Visibility
+from mezzotint.decode.run import Generation, MaskedModel, lay_out
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.decode.stopping import confirmed
 from mezzotint.errors import ConfigError
@@ -30,7 +30,7 @@ from mezzotint.masks import Mask
 
 
 @config
-class Pipelined:
+class D2F:
     """When blocks begin, what they write, and what is read again."""
 
     block: int = Field(default=32, gt=0)
@@ -54,8 +54,8 @@ class Pipelined:
     top_p: float = Field(default=1.0, gt=0, le=1)
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Pipeline":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "D2FRun":
         """Continue every prompt by at most `length` tokens.
 
         Raises:
@@ -64,16 +64,16 @@ class Pipelined:
         """
         if model.block is not None:
             raise ConfigError("this network's blocks follow finished ones: it cannot begin one before the last is done")
-        return Pipeline(self, model, prompts, length, seeds)
+        return D2FRun(self, model, prompts, length, seeds)
 
 
-class Pipeline(Generation):
+class D2FRun(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
         self,
-        how: Pipelined,
-        model: Model,
+        how: D2F,
+        model: MaskedModel,
         prompts: Sequence[Sequence[int]],
         length: int,
         seeds: Sequence[int] | None,
@@ -82,8 +82,8 @@ class Pipeline(Generation):
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
         self.start = self.canvas.tokens.shape[1] - length
         self.begun = torch.ones_like(self.canvas.seed)
-        policy: Policy = Settled(1) if how.causal else Waiting(how.delay, how.every, self.start, how.block)
-        sees: Sees = (lambda before: behind_prompt(self.start, how.block, before)) if how.causal else model.sees
+        policy: Policy = FinishedBlocks(1) if how.causal else DelayedBlocks(how.delay, how.every, self.start, how.block)
+        sees: Visibility = (lambda before: behind_prompt(self.start, how.block, before)) if how.causal else model.sees
         self.reader = Reader(model.network, policy, sees)
         self.reads = self.reader.passes
         self.ban = Ban(model.never)
@@ -110,8 +110,8 @@ class Pipeline(Generation):
         t = torch.ones(len(live), 1, device=live.device)
         step = Step(window, torch.zeros_like(self.begun), k, t, t, live)
         raw = self.ban.filtered(self.reader(canvas, step))
-        tokens, score = self.propose(raw, Later(canvas.rng, low - self.start))
-        score = certain(raw, tokens) if how.confidence == "entropy" else score
+        tokens, score = self.propose(raw, ShiftedNoise(canvas.rng, low - self.start))
+        score = negative_entropy(raw, tokens) if how.confidence == "entropy" else score
         here = slice(low, low + size)
         open = canvas.open[:, here] & there[:, here] & live[:, None]
         commit = self._commit(score, open, low)
@@ -167,7 +167,7 @@ class Pipeline(Generation):
 
 
 @dataclass(frozen=True)
-class Waiting:
+class DelayedBlocks:
     """Finished blocks are kept some passes later, and everything is read again every `every` passes (d3LLM)."""
 
     delay: int
@@ -176,7 +176,7 @@ class Waiting:
     """The column at which the first block begins."""
     block: int
 
-    def __call__(self, store: Store, canvas: Canvas, step: Step) -> Sequence[Read]:
+    def __call__(self, store: CacheStore, canvas: Canvas, step: Step) -> Sequence[Read]:
         """The pass of this step; rows share their windows."""
         low, width = int(step.window.start[0]), canvas.tokens.shape[1]
         kept = 0 if step.k % self.every == 0 else min(store.sure, max(0, low - store.lookback))
@@ -190,10 +190,10 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Later:
+class ShiftedNoise:
     """The noise of columns from `offset` on, so that a column's draw does not depend on where a window begins."""
 
-    noise: Noise
+    noise: NoiseSource
     offset: int
 
     def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
@@ -201,9 +201,9 @@ class Later:
         rows, width = shape
         return self.noise.uniform((rows, self.offset + width), device)[:, self.offset :]
 
-    def fork(self, name: int) -> "Later":
+    def fork(self, name: int) -> "ShiftedNoise":
         """An independent source."""
-        return Later(self.noise.fork(name), self.offset)
+        return ShiftedNoise(self.noise.fork(name), self.offset)
 
 
 def behind_prompt(start: int, block: int, before: int) -> Mask:

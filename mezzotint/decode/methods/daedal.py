@@ -16,8 +16,8 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Span, Step, moved
 from mezzotint.decode.propose import Propose, first_largest, probable
-from mezzotint.decode.reader import Guidance, Reader
-from mezzotint.decode.run import Model, Written, lay_out
+from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
+from mezzotint.decode.run import MaskedModel, Written, lay_out
 from mezzotint.decode.select import rank
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.decode.stopping import confirmed, written
@@ -51,8 +51,8 @@ class Daedal:
     """As in `Preset`."""
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Growth":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "DaedalRun":
         """Answers of at most `length` tokens, as long as they need to be.
 
         Raises:
@@ -65,16 +65,16 @@ class Daedal:
             raise ConfigError("cannot tell how long an answer should be: the model names no end token")
         if any(None in prompt for prompt in prompts):
             raise CanvasError("cannot grow an answer and fill holes before it: use a preset whose canvas has one width")
-        return Growth(self, model, prompts, length, seeds)
+        return DaedalRun(self, model, prompts, length, seeds)
 
 
-class Growth:
+class DaedalRun:
     """One generation, step by step: iterating gives the canvas after each pass."""
 
     def __init__(
         self,
         how: Daedal,
-        model: Model,
+        model: MaskedModel,
         prompts: Sequence[Sequence[int]],
         length: int,
         seeds: Sequence[int] | None,
@@ -83,7 +83,11 @@ class Growth:
         self.canvas, valid = lay_out(model, prompts, min(how.first, length) if length > 0 else length, seeds)
         self.valid = torch.ones_like(self.canvas.open) if valid is None else valid
         self.start = max(map(len, prompts))
-        guidance = Guidance(how.guidance, torch.tensor([model.mask_id], device=model.device)) if how.guidance else None
+        guidance = (
+            ClassifierFreeGuidance(how.guidance, torch.tensor([model.mask_id], device=model.device))
+            if how.guidance
+            else None
+        )
         self.reader = Reader(model.network, sees=model.sees, valid=self.valid, guidance=guidance)
         self.blank, self.unmasked = Ban(model.padding), Ban(model.among(model.mask_id))
         self.propose: Propose = tempered(how.temperature, how.top_p)

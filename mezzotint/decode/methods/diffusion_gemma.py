@@ -50,7 +50,7 @@ class CanvasNetwork(Protocol):
 
 
 @config
-class Renoising:
+class UniformCanvases:
     """How to write a canvas; checkpoints name their own numbers."""
 
     canvas: int | None = Field(default=None, gt=0)
@@ -89,15 +89,15 @@ class Renoising:
         prompts: Sequence[Sequence[int]],
         length: int,
         seeds: Sequence[int] | None = None,
-    ) -> "Painting":
+    ) -> "CanvasRun":
         """Continue every prompt by at most `length` tokens, written in whole canvases.
 
         Raises:
             CanvasError: no prompt, or a length that is not positive.
         """
-        return Painting(self, model, prompts, length, seeds)
+        return CanvasRun(self, model, prompts, length, seeds)
 
-    def told(self, generation: Mapping[str, Any]) -> "Renoising":
+    def told(self, generation: Mapping[str, Any]) -> "UniformCanvases":
         """With the numbers of a checkpoint's generation_config.json where it names them.
 
         Raises:
@@ -105,7 +105,7 @@ class Renoising:
         """
         flat = {**generation, **(generation.get("sampler_config") or {})}
         found = {field: flat[name] for name, field in _NAMES.items() if flat.get(name) is not None}
-        return from_dict(Renoising, {**to_dict(self), **found})
+        return from_dict(UniformCanvases, {**to_dict(self), **found})
 
 
 @dataclass
@@ -148,12 +148,12 @@ class CanvasModel:
     """Columns of a canvas, as the network was trained."""
 
 
-class Painting:
+class CanvasRun:
     """One generation, step by step: iterating gives the canvas after each step."""
 
     def __init__(
         self,
-        how: Renoising,
+        how: UniformCanvases,
         model: CanvasModel,
         prompts: Sequence[Sequence[int]],
         length: int,

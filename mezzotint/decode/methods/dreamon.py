@@ -19,14 +19,14 @@ from mezzotint.decode.methods.presets import SCORES
 from mezzotint.decode.propose import Draw
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.run import Generation, Model, undecided
+from mezzotint.decode.run import Generation, MaskedModel, undecided
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban, Filter, Temperature, TopP
 from mezzotint.errors import CanvasError, ConfigError
 
 
 @config
-class Stretching:
+class DreamOn:
     """How blanks are filled; the numbers are the authors'."""
 
     first: int = Field(default=4, gt=0)
@@ -43,8 +43,12 @@ class Stretching:
     top_p: float = Field(default=0.9, gt=0, le=1)
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int | None]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Stretch":
+        self,
+        model: MaskedModel,
+        prompts: Sequence[Sequence[int | None]],
+        length: int,
+        seeds: Sequence[int] | None = None,
+    ) -> "DreamOnRun":
         """Fill the blanks of every prompt, runs of None, with at most `length` tokens together.
 
         A blank begins with as many masks as it has Nones; a prompt without any has one behind it.
@@ -69,16 +73,16 @@ class Stretching:
                     f"the blanks of text {index} begin with {masks} masks and may have {length} tokens: ask for more "
                     "tokens, or begin with fewer masks"
                 )
-        return Stretch(self, model, rows, length, seeds)
+        return DreamOnRun(self, model, rows, length, seeds)
 
 
-class Stretch(Generation):
+class DreamOnRun(Generation):
     """One generation: iterating gives the canvas after each pass; texts are what the blanks hold."""
 
     def __init__(
         self,
-        how: Stretching,
-        model: Model,
+        how: DreamOn,
+        model: MaskedModel,
         rows: Sequence[Sequence[int | None]],
         length: int,
         seeds: Sequence[int] | None,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
-from mezzotint.decode.propose import certain
+from mezzotint.decode.propose import negative_entropy
 from mezzotint.decode.rule import Unmask
 from mezzotint.decode.select import rank
 from mezzotint.rng import Rng
@@ -27,7 +27,7 @@ class JointBound:
         """The canvas after one step."""
         for shape in self.rule.shapers:
             raw = shape(raw, canvas, step)
-        nats = -certain(raw, canvas.tokens)
+        nats = -negative_entropy(raw, canvas.tokens)
 
         def select(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
             order = rank(score, open)

@@ -18,14 +18,14 @@ from mezzotint.decode.canvas import Canvas, Places, Span, Step
 from mezzotint.decode.methods.choices import ExactCache, Klass
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import following, multiples
-from mezzotint.decode.reader import Guidance, Reader
-from mezzotint.decode.run import Generation, Model, lay_out
+from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
+from mezzotint.decode.run import Generation, MaskedModel, lay_out
 from mezzotint.decode.stopping import confirmed
 from mezzotint.errors import ConfigError
 
 
 @config
-class Foreseeing:
+class FreeDave:
     """Another way of decoding, several steps at a time."""
 
     how: Preset = Preset(cache=ExactCache())
@@ -34,8 +34,8 @@ class Foreseeing:
     """Canvases that a pass reads for every text; the cost of a pass grows with them."""
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Foresight":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "FreeDaveRun":
         """Continue every prompt by at most `length` tokens, as `how` does.
 
         Raises:
@@ -54,16 +54,16 @@ class Foreseeing:
         }
         if found := [name for name, is_so in unfit.items() if is_so]:
             raise ConfigError(f"cannot foresee steps with {found[0]}: they depend on more than the canvas")
-        return Foresight(self, model, prompts, length, seeds)
+        return FreeDaveRun(self, model, prompts, length, seeds)
 
 
-class Foresight(Generation):
+class FreeDaveRun(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
         self,
-        how: Foreseeing,
-        model: Model,
+        how: FreeDave,
+        model: MaskedModel,
         prompts: Sequence[Sequence[int]],
         length: int,
         seeds: Sequence[int] | None,
@@ -73,7 +73,7 @@ class Foresight(Generation):
         self.parts = decoding(how.how, model, length)
         self.stop = model.stop if self.parts.halt else ()
         blind = torch.tensor([model.mask_id], device=model.device)
-        guidance = Guidance(how.how.guidance, blind) if how.how.guidance else None
+        guidance = ClassifierFreeGuidance(how.how.guidance, blind) if how.how.guidance else None
         valid = None if self.valid is None else self.valid.repeat_interleave(how.drafts, 0)
         self.reader = Reader(model.network, self.parts.policy, model.sees, valid, guidance)
         self.reads = self.reader.passes

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import surest
+from mezzotint.decode.select import most_confident
 from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Steady:
+class KlassRule:
     """Columns surer than `tau` whose last `history` Kullback-Leibler steps were below `eps` nats, else the budget's.
 
     Notes of the canvas: log-probabilities of the window at the last step, Float[B, W, V], and for how many steps each
@@ -38,6 +38,6 @@ class Steady:
 
         def select(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
             ready = open & calm & (score > self.tau)
-            return torch.where(ready.any(-1, keepdim=True), ready, surest(score, open, budget))
+            return torch.where(ready.any(-1, keepdim=True), ready, most_confident(score, open, budget))
 
         return replace(replace(self.rule, select=select)(raw, canvas, step, rng), notes=(now, still))

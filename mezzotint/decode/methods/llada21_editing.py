@@ -15,7 +15,7 @@ from mezzotint.errors import CanvasError
 
 
 @dataclass(frozen=True)
-class Refining:
+class EditedBlocks:
     """Windows of `size` columns; each is done after a pass that met no open column and changed nothing.
 
     Passes that meet no open column are at most `posts`, since edits may go round in circles.  A row that is done waits

@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.caches.policies import Settled
+from mezzotint.decode.caches.policies import FinishedBlocks
 from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step, rebuilt
 from mezzotint.decode.plan import multiples
 from mezzotint.decode.propose import Propose
 from mezzotint.decode.reader import Reader
-from mezzotint.decode.run import Generation, Model, lay_out
+from mezzotint.decode.run import Generation, MaskedModel, lay_out
 from mezzotint.decode.select import rank
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.decode.stopping import confirmed
@@ -27,7 +27,7 @@ from mezzotint.errors import CanvasError, ConfigError
 
 
 @config
-class InsertDelete:
+class LevenshteinEditing:
     """When a column is written and when it is edited."""
 
     tau: float = Field(default=0.5, ge=0)
@@ -40,8 +40,8 @@ class InsertDelete:
     top_p: float = Field(default=1.0, gt=0, le=1)
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Editing":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "LevenshteinRun":
         """Continue every prompt by at most `length` tokens.
 
         Raises:
@@ -57,16 +57,16 @@ class InsertDelete:
             )
         if any(None in prompt for prompt in prompts):
             raise CanvasError("cannot insert and delete between given columns: let the prompt end before the answer")
-        return Editing(self, model, prompts, length, seeds)
+        return LevenshteinRun(self, model, prompts, length, seeds)
 
 
-class Editing(Generation):
+class LevenshteinRun(Generation):
     """One generation: iterating gives the canvas after each pass."""
 
     def __init__(
         self,
-        how: InsertDelete,
-        model: Model,
+        how: LevenshteinEditing,
+        model: MaskedModel,
         prompts: Sequence[Sequence[int]],
         length: int,
         seeds: Sequence[int] | None,
@@ -77,7 +77,7 @@ class Editing(Generation):
         self.stop = model.stop
         self.delete, self.insert = model.edit_ids
         self.canvas, self.valid = lay_out(model, prompts, length, seeds)
-        self.reader = Reader(model.network, Settled(model.block), model.sees, self.valid)
+        self.reader = Reader(model.network, FinishedBlocks(model.block), model.sees, self.valid)
         self.propose: Propose = tempered(how.temperature, how.top_p)
         self.reads = self.reader.passes
         self.ban, self.plain = Ban(model.never), Ban(model.never | model.among(*model.edit_ids))

@@ -27,8 +27,8 @@ from mezzotint.decode.methods.choices import (
     Threshold,
 )
 from mezzotint.decode.methods.entropy_bound import JointBound
-from mezzotint.decode.methods.klass import Steady
-from mezzotint.decode.methods.llada21_editing import Refining
+from mezzotint.decode.methods.klass import KlassRule
+from mezzotint.decode.methods.llada21_editing import EditedBlocks
 from mezzotint.decode.plan import (
     Blocks,
     Budget,
@@ -44,16 +44,26 @@ from mezzotint.decode.plan import (
     linear,
     multiples,
 )
-from mezzotint.decode.propose import Draw, Propose, Reluctant, Scattered, Score, Shaken, ahead, certain, probable
+from mezzotint.decode.propose import (
+    Draw,
+    EndTokensLast,
+    GumbelOrder,
+    Propose,
+    RandomOrder,
+    Score,
+    margin_of,
+    negative_entropy,
+    probable,
+)
 from mezzotint.decode.revise import Overwrite
 from mezzotint.decode.rule import Rule, Seeded, Unmask, ancestral
-from mezzotint.decode.run import Decoding, Model, Run
+from mezzotint.decode.run import Decoding, MaskedModel, Run
 from mezzotint.decode.select import Leftward
 from mezzotint.decode.shapers import Ban, Beside, Filter, Temperature, TopK, TopP
 from mezzotint.errors import ConfigError
 from mezzotint.schedules import Linear
 
-SCORES: dict[str, Score] = {"probability": probable, "margin": ahead, "entropy": certain}
+SCORES: dict[str, Score] = {"probability": probable, "margin": margin_of, "entropy": negative_entropy}
 BUDGETS: dict[str, Budget] = {"linear": linear, "floored": floored, "caught-up": caught_up, "shrinking": Shrinking()}
 
 
@@ -103,7 +113,7 @@ class Preset:
     """What a column's confidence loses per column of distance from the first open one."""
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
     ) -> Run:
         """Continue every prompt by at most `length` tokens.
 
@@ -114,7 +124,7 @@ class Preset:
         return Run(model, prompts, length, decoding(self, model, length), seeds)
 
 
-def decoding(preset: Preset, model: Model, length: int) -> Decoding:
+def decoding(preset: Preset, model: MaskedModel, length: int) -> Decoding:
     """The parts for an answer of `length` tokens.
 
     Raises:
@@ -131,7 +141,7 @@ def decoding(preset: Preset, model: Model, length: int) -> Decoding:
     place = following if model.block is None else multiples
     return Decoding(
         rule=_rule(preset, model, size),
-        plan=Refining(size, preset.posts, place=place) if preset.edit is not None else _plan(preset, size, model),
+        plan=EditedBlocks(size, preset.posts, place=place) if preset.edit is not None else _plan(preset, size, model),
         policy=preset.cache.build(model.block, preset.seeded),
         guidance=preset.guidance,
         halt=preset.halt and preset.ends != "never",
@@ -140,7 +150,7 @@ def decoding(preset: Preset, model: Model, length: int) -> Decoding:
     )
 
 
-def _plan(preset: Preset, size: int, model: Model) -> Plan:
+def _plan(preset: Preset, size: int, model: MaskedModel) -> Plan:
     if preset.sliding:
         return Sliding(size)
     shrinking = preset.schedule == "shrinking"
@@ -157,7 +167,7 @@ def _plan(preset: Preset, size: int, model: Model) -> Plan:
     )
 
 
-def _rule(preset: Preset, model: Model, size: int) -> Rule:
+def _rule(preset: Preset, model: MaskedModel, size: int) -> Rule:
     ban, filters = Ban(_banned(preset, model)), _filters(preset)
     score = SCORES.get(preset.confidence, probable)
     draw = Draw(1.0 if preset.temperature else 0.0, score)
@@ -165,11 +175,11 @@ def _rule(preset: Preset, model: Model, size: int) -> Rule:
         return ancestral(Linear(eps=0), model.prior, Beside(draw, (ban, *filters)))
     propose: Propose = draw if preset.filtered or not filters else Beside(draw, filters, score)
     if preset.ends == "last":
-        propose = Reluctant(propose, model.among(*model.stop))
+        propose = EndTokensLast(propose, model.among(*model.stop))
     if preset.confidence == "random":
-        propose = Scattered(propose)
+        propose = RandomOrder(propose)
     if preset.order_temperature:
-        propose = Shaken(propose, preset.order_temperature)
+        propose = GumbelOrder(propose, preset.order_temperature)
     shapers = (ban, *filters) if preset.filtered else (ban,)
     edit = None if preset.edit is None else Overwrite(preset.edit)
     select = preset.choose.build()
@@ -178,7 +188,7 @@ def _rule(preset: Preset, model: Model, size: int) -> Rule:
     if isinstance(preset.choose, Bounded) and preset.confidence != "entropy":
         return JointBound(rule, preset.choose.gamma)
     if isinstance(preset.choose, Klass):
-        return Steady(rule, preset.choose.tau, preset.choose.eps, preset.choose.history)
+        return KlassRule(rule, preset.choose.tau, preset.choose.eps, preset.choose.history)
     return Seeded(rule, model.block or 1) if preset.seeded else rule
 
 
@@ -189,7 +199,7 @@ def _filters(preset: Preset) -> tuple[Filter, ...]:
     return (*heat, *top_p, *top_k) if preset.top_p_first else (*heat, *top_k, *top_p)
 
 
-def _banned(preset: Preset, model: Model) -> Tensor:
+def _banned(preset: Preset, model: MaskedModel) -> Tensor:
     """Bool[V]: the mask, rows of the vocabulary that stand for nothing, and end tokens where they are not wanted."""
     return model.never | model.among(*(model.stop if preset.ends == "never" else ()))
 

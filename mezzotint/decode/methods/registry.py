@@ -10,15 +10,15 @@ from difflib import get_close_matches
 from typing import Any, Protocol
 
 from mezzotint.decode.canvas import Canvas
-from mezzotint.decode.methods.d2f import Pipelined
+from mezzotint.decode.methods.d2f import D2F
 from mezzotint.decode.methods.daedal import Daedal
-from mezzotint.decode.methods.diffusion_gemma import Renoising
-from mezzotint.decode.methods.dreamon import Stretching
-from mezzotint.decode.methods.freedave import Foreseeing
-from mezzotint.decode.methods.llada22_levenshtein import InsertDelete
+from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
+from mezzotint.decode.methods.dreamon import DreamOn
+from mezzotint.decode.methods.freedave import FreeDave
+from mezzotint.decode.methods.llada22_levenshtein import LevenshteinEditing
 from mezzotint.decode.methods.presets import PRESETS
-from mezzotint.decode.methods.speculative import Introspective, Judged
-from mezzotint.decode.run import Model, Written
+from mezzotint.decode.methods.speculative import SelfVerified, Speculative
+from mezzotint.decode.run import MaskedModel, Written
 from mezzotint.errors import ConfigError
 
 
@@ -34,11 +34,11 @@ class Running(Protocol):
         ...
 
 
-class Way(Protocol):
+class Method(Protocol):
     """How to decode: a record."""
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
     ) -> Running:
         """Continue every prompt by at most `length` tokens.
 
@@ -49,30 +49,30 @@ class Way(Protocol):
         ...
 
 
-WAYS: dict[str, Way | Renoising] = {
+METHODS: dict[str, Method | UniformCanvases] = {
     **PRESETS,
     "daedal": Daedal(),
-    "freedave": Foreseeing(),
-    "judged": Judged(),
-    "idlm": Introspective(),
-    "llada22": InsertDelete(),
-    "dreamon": Stretching(),
-    "d2f": Pipelined(),
-    "d3llm": Pipelined(confidence="entropy", tau=-0.5, leading=True, causal=False),
-    "dgemma": Renoising(),
+    "freedave": FreeDave(),
+    "judged": Speculative(),
+    "idlm": SelfVerified(),
+    "llada22": LevenshteinEditing(),
+    "dreamon": DreamOn(),
+    "d2f": D2F(),
+    "d3llm": D2F(confidence="entropy", tau=-0.5, leading=True, causal=False),
+    "dgemma": UniformCanvases(),
 }
 """By name."""
 
 
-def way(name: str) -> Way | Renoising:
+def method(name: str) -> Method | UniformCanvases:
     """The way of this name.
 
     Raises:
         ConfigError: there is none.
     """
-    if name not in WAYS:
-        raise unknown(name, WAYS)
-    return WAYS[name]
+    if name not in METHODS:
+        raise unknown(name, METHODS)
+    return METHODS[name]
 
 
 def unknown(name: str, known: Iterable[str]) -> ConfigError:

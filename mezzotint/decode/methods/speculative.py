@@ -1,9 +1,9 @@
 """Drafts by masks, the last word by a causal pass: the text is the causal network's own, token for token.
 
-`Judged` drafts with one network and lets another one, causal and of the same vocabulary, decide (APD, 2506.00413, with
-all weight on the second).  `Introspective` is one causal network in both parts (I-DLM, 2604.11035): a pass reads the
-drafts and, behind every number of drafts that may stand, a set of masks, whose answers are the next drafts; sets that
-do not see one another are TiDAR's (2511.08923).
+`Speculative` drafts with one network and lets another one, causal and of the same vocabulary, decide (APD, 2506.00413,
+with all weight on the second).  `SelfVerified` is one causal network in both parts (I-DLM, 2604.11035): a pass reads
+the drafts and, behind every number of drafts that may stand, a set of masks, whose answers are the next drafts; sets
+that do not see one another are TiDAR's (2511.08923).
 
 A drawn token depends on the seed and its place alone, so the text does not depend on the drafts at any temperature.
 Texts of a batch share their passes, although more drafts stand in one than in another (`methods/causal_batch.py`).
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas
-from mezzotint.decode.methods.causal_batch import Reading, Texts
-from mezzotint.decode.reader import Network, Sees
-from mezzotint.decode.run import Generation, Model, lay_out
+from mezzotint.decode.methods.causal_batch import CausalBatch, Texts
+from mezzotint.decode.reader import Network, Visibility
+from mezzotint.decode.run import Generation, MaskedModel, lay_out
 from mezzotint.decode.shapers import tempered
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
@@ -48,7 +48,7 @@ class Choose:
 
 
 @config
-class Judged:
+class Speculative:
     """A model drafts by masks, its verifier decides."""
 
     ahead: int = Field(default=8, gt=0)
@@ -57,8 +57,8 @@ class Judged:
     top_p: float = Field(default=1.0, gt=0, le=1)
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Trial":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "SpeculativeRun":
         """Continue every prompt by at most `length` tokens of the verifier's.
 
         Raises:
@@ -70,14 +70,14 @@ class Judged:
             raise ConfigError("there is no causal model to check the drafts: name its folder, --verifier FOLDER")
 
         def judge(seeds: Tensor, ends: list[int]) -> Judge:
-            reading = Reading(verifier, max(ends), model.device)
+            reading = CausalBatch(verifier, max(ends), model.device)
             return _Two(model, reading, self.ahead, Choose(self.temperature, self.top_p, seeds), ends)
 
-        return Trial(model, judge, prompts, length, seeds)
+        return SpeculativeRun(model, judge, prompts, length, seeds)
 
 
 @config
-class Introspective:
+class SelfVerified:
     """A causal network with a mask checks its own drafts."""
 
     stride: int = Field(default=4, gt=1)
@@ -86,8 +86,8 @@ class Introspective:
     top_p: float = Field(default=1.0, gt=0, le=1)
 
     def begin(
-        self, model: Model, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> "Trial":
+        self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
+    ) -> "SpeculativeRun":
         """Continue every prompt by at most `length` tokens, those that the network writes one by one.
 
         Raises:
@@ -100,24 +100,24 @@ class Introspective:
         def judge(seeds: Tensor, ends: list[int]) -> Judge:
             count = self.stride - 1
             room = max(ends) + count * (count + 2)
-            reading = Reading(model.network, room, model.device, model.mask_id, count)
+            reading = CausalBatch(model.network, room, model.device, model.mask_id, count)
             return _One(model, reading, Choose(self.temperature, self.top_p, seeds), ends)
 
-        return Trial(model, judge, prompts, length, seeds)
+        return SpeculativeRun(model, judge, prompts, length, seeds)
 
 
-def may_judge(network: Network, sees: Sees) -> bool:
+def may_judge(network: Network, sees: Visibility) -> bool:
     """Whether a network writes one by one: it sees no column behind, and predicts the next one."""
     mask, zero, one = sees(0), torch.tensor(0), torch.tensor(1)
     return network.lookback == 1 and mask is not None and not bool(mask(zero, zero, zero, one))
 
 
-class Trial(Generation):
+class SpeculativeRun(Generation):
     """One generation: iterating gives the canvas after each round."""
 
     def __init__(
         self,
-        model: Model,
+        model: MaskedModel,
         judge: Callable[[Tensor, list[int]], Judge],
         prompts: Texts,
         length: int,
@@ -163,8 +163,8 @@ class Trial(Generation):
 class _Two:
     """Masks behind the texts, filled in one pass of the model; one pass of the verifier over what it has not read."""
 
-    model: Model
-    reading: Reading
+    model: MaskedModel
+    reading: CausalBatch
     ahead: int
     choose: Choose
     ends: list[int]
@@ -202,8 +202,8 @@ class _Two:
 class _One:
     """The unread texts, the drafts, and behind every number of drafts that may stand a set of masks, in one pass."""
 
-    model: Model
-    reading: Reading
+    model: MaskedModel
+    reading: CausalBatch
     choose: Choose
     ends: list[int]
     drafts: list[list[int]] = field(default_factory=list)

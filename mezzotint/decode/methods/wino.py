@@ -31,7 +31,7 @@ def shadowed(columns: int, start: int) -> Mask:
 
 
 @dataclass
-class ShadowReader:
+class WinoReader:
     """(canvas, step) -> Float[B, 2W, V]: logits of the window, then of its shadow.  Rows share their windows."""
 
     network: Network

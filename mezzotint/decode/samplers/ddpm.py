@@ -10,7 +10,7 @@ from mezzotint.rng import Rng
 
 
 @dataclass(frozen=True)
-class Back:
+class GaussianReverse:
     """One step of the sampler, (raw, z_t, t, s, rng) -> z_s."""
 
     process: Gaussian

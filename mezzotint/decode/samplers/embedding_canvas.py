@@ -53,7 +53,7 @@ def of_length(rows: Sequence[Sequence[int | None]], length: int, end: int, pad: 
 
 
 def own_times(canvas: Canvas, step: Step) -> Tensor:
-    """Open columns are at the step's time, all others at 0: as `objectives.vectors` trains."""
+    """Open columns are at the step's time, all others at 0: as `objectives.embedding_denoising` trains."""
     return torch.where(canvas.open, step.t, torch.zeros_like(step.t))
 
 

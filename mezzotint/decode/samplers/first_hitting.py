@@ -12,14 +12,14 @@ from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Span, Step
 from mezzotint.decode.plan import Steps
-from mezzotint.decode.propose import Noise
+from mezzotint.decode.propose import NoiseSource
 from mezzotint.errors import CanvasError
 
 _HIT = 4
 
 
 @dataclass(frozen=True)
-class Aligned:
+class TimedBlocks:
     """Each block in `steps` equal steps of time from 1 to 0.
 
     Raises:
@@ -47,7 +47,7 @@ class FirstHitting:
     """
 
     size: int
-    noise: Callable[[Canvas], Noise] = lambda canvas: canvas.rng.fork(_HIT)
+    noise: Callable[[Canvas], NoiseSource] = lambda canvas: canvas.rng.fork(_HIT)
     """Where the times of a canvas come from: Float[B, columns] in (0, 1)."""
 
     def __call__(self, canvas: Canvas) -> Steps:

@@ -27,7 +27,7 @@ Doubt = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Routes:
+class GibbsRoutes:
     """One step from t to s of the uniform process over all V ids of the network."""
 
     schedule: Survival

@@ -77,7 +77,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedKappa:
     """A plan over the whole canvas that walks through given times, and then to 0 in one more step."""
 
     times: tuple[float, ...]

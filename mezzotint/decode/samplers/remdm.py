@@ -133,7 +133,7 @@ def _most(a_t: Tensor, a_s: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class ForwardBackwardPlan:
     """A plan for `Flow`: the whole canvas at once, in steps no longer than 1 / steps and no longer than is valid."""
 
     flow: Flow

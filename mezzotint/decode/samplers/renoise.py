@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Prior, Step
 from mezzotint.decode.plan import Place, Steps, even, following
-from mezzotint.decode.propose import Propose, certain, first_largest
+from mezzotint.decode.propose import Propose, first_largest, negative_entropy
 from mezzotint.decode.select import Select
 from mezzotint.errors import CanvasError
 from mezzotint.rng import Rng
@@ -53,7 +53,7 @@ class Renoise:
         open, held = canvas.open.gather(-1, columns), canvas.tokens.gather(-1, columns)
         logits = raw / (self.coldest + (self.hottest - self.coldest) * step.t[..., None]).to(raw.dtype)
         drawn, _ = self.propose(logits, rng)
-        score, best = certain(logits, drawn), first_largest(logits)
+        score, best = negative_entropy(logits, drawn), first_largest(logits)
         kept = self.select(score, torch.ones_like(open), step.budget)
         noise = self.prior((columns.shape[0], canvas.tokens.shape[1]), columns.device, rng.fork(_PRIOR))
 

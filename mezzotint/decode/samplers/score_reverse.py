@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mezzotint.processes.score_noise import Relaxing
+from mezzotint.processes.score_noise import ScoreNoise
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Survival, noise_rate
 
@@ -16,7 +16,7 @@ Chances = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(score, x_t, t, s) -> Float[B, L, V], the chances of x_s up to a factor; coarse steps can make some negative."""
 
 
-def analytic(noise: Relaxing, schedule: Survival) -> Chances:
+def analytic(noise: ScoreNoise, schedule: Survival) -> Chances:
     """Theorem 4.2; to s = 0 nothing may stay noise, whatever survival the schedule has there."""
 
     def chances(score: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -26,7 +26,7 @@ def analytic(noise: Relaxing, schedule: Survival) -> Chances:
     return chances
 
 
-def euler(noise: Relaxing, schedule: Survival) -> Chances:
+def euler(noise: ScoreNoise, schedule: Survival) -> Chances:
     """Eq. 17, a step of (t - s) sigma'(t)."""
 
     def chances(score: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
@@ -36,10 +36,10 @@ def euler(noise: Relaxing, schedule: Survival) -> Chances:
 
 
 @dataclass(frozen=True)
-class Back:
+class ScoreReverse:
     """(raw, x_t, t, s, rng) -> x_s; `step` until the last step, which denoises analytically."""
 
-    noise: Relaxing
+    noise: ScoreNoise
     reading: Reading
     step: Chances
     mask_id: int

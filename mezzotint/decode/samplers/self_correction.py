@@ -19,7 +19,7 @@ from mezzotint.rng import Rng, draw
 
 
 @dataclass(frozen=True)
-class Corrected:
+class SelfCorrection:
     """The rule: one pass over columns that are not given.
 
     Notes: the best text so far Long[B, L], its agreement Float[B], passes since then Long[B], rows under way Bool[B].
@@ -69,7 +69,7 @@ class Corrected:
 
 @dataclass(frozen=True)
 class Again:
-    """The plan: the whole canvas at one time, until `Corrected` has nothing left to do.
+    """The plan: the whole canvas at one time, until `SelfCorrection` has nothing left to do.
 
     Raises:
         CanvasError: columns that are still noise, when the plan is made.

@@ -17,7 +17,7 @@ Rounding = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TimeGrid:
     """`update` as a decoding rule; fixed columns keep their value, all columns of a window close when s reaches 0."""
 
     update: Update

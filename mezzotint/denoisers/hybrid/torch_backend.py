@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mezzotint.denoisers.causal_network import Floats
-from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, Growth, branches, chain
+from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, TreeLimits, branches, chain
 from mezzotint.denoisers.layers.kv_cache import KVCache
 from mezzotint.denoisers.networks.drafter import Drafter, sees
 from mezzotint.denoisers.networks.llama import Decoder
@@ -150,7 +150,7 @@ class EagerDrafter:
     def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
         return chain(self, state, rows, decided, gate)
 
-    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+    def branches(self, state: Floats, rows: Floats, growth: TreeLimits) -> tuple[list[int], list[int], list[float]]:
         return branches(self, state, rows, growth)
 
     def _trunk(self, known: Sequence[int]) -> Tensor:

@@ -75,7 +75,7 @@ class Grouped:
 
 
 @dataclass(frozen=True)
-class Pool:
+class BlockRouting:
     """The experts that a block may use: those that some column of it wants most (LLaDA2.2's block routing).
 
     An expert counts as the largest of its sigmoid scores over the block, its bias included as in `Grouped`'s choice.
@@ -114,7 +114,7 @@ class ExpertsConfig:
     """Whether the router has a bias per expert."""
     shared: int = 0
     """Inner width of the network that every column passes; 0 is none."""
-    pool: Pool | None = None
+    pool: BlockRouting | None = None
     """What a block may choose from; None is everything."""
 
 
@@ -129,8 +129,8 @@ class Experts(nn.Module):
         self.config = config
         self.router = nn.Linear(width, config.count, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.count)) if config.biased else None
-        self.gate_up = Stack(config.count, 2 * config.inner, width)
-        self.down = Stack(config.count, width, config.inner)
+        self.gate_up = ExpertStack(config.count, 2 * config.inner, width)
+        self.down = ExpertStack(config.count, width, config.inner)
         self.shared = Gated(width, config.shared) if config.shared else None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -151,7 +151,7 @@ class Experts(nn.Module):
         return self.config.router(scores, bias)
 
 
-class Stack(nn.Module):
+class ExpertStack(nn.Module):
     """E matrices of one shape, `weight` Float[E, out, in]."""
 
     def __init__(self, count: int, out: int, width: int) -> None:

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.llama_variants import refuse_variants
 from mezzotint.denoisers.native.binding import BLOCK, Floats, widest_head
-from mezzotint.denoisers.native.runtime import Linear, Pool
-from mezzotint.denoisers.native.stack import Layer, Shape, Stack
+from mezzotint.denoisers.native.runtime import NativeLinear, ThreadPool
+from mezzotint.denoisers.native.stack import NativeLayer, NativeStack, StackShape
 from mezzotint.errors import CheckpointError
 
 
@@ -24,7 +24,7 @@ class NativeDecoder:
     The output head is the embedding where the checkpoint ties them.
     """
 
-    def __init__(self, checkpoint: Checkpoint, pool: Pool, capacity: int, lanes: int = 1) -> None:
+    def __init__(self, checkpoint: Checkpoint, pool: ThreadPool, capacity: int, lanes: int = 1) -> None:
         config = checkpoint.config
         _check_supported(checkpoint)
         self.pool = pool
@@ -33,7 +33,7 @@ class NativeDecoder:
         self.capacity = min(capacity, int(config["max_position_embeddings"]))
         self.eps = float(config["rms_norm_eps"])
         heads = int(config["num_attention_heads"])
-        shape = Shape(
+        shape = StackShape(
             width=self.width,
             hidden=config["intermediate_size"],
             layers=config["num_hidden_layers"],
@@ -50,7 +50,7 @@ class NativeDecoder:
         tied = config.get("tie_word_embeddings", True)
         self.head = self.embedding if tied else _linear(checkpoint, ["lm_head.weight"], head=True)
         self.norm = checkpoint.tensor("model.norm.weight").astype(np.float32)
-        self.stack = Stack(shape, self.layers, pool)
+        self.stack = NativeStack(shape, self.layers, pool)
         self._logits = np.empty((0, self.vocab), np.float32)
 
     def length(self, lane: int = 0) -> int:
@@ -98,9 +98,9 @@ def _check_supported(checkpoint: Checkpoint) -> None:
         raise NativeUnsupported(f"{checkpoint.name}: the native kernels know no {reason}: use the torch backend")
 
 
-def _layer(checkpoint: Checkpoint, at: str) -> Layer:
+def _layer(checkpoint: Checkpoint, at: str) -> NativeLayer:
     attention, mlp = at + "self_attn.", at + "mlp."
-    return Layer(
+    return NativeLayer(
         qkv=_linear(checkpoint, [attention + f"{x}_proj.weight" for x in "qkv"]),
         out=_linear(checkpoint, [attention + "o_proj.weight"]),
         gate_up=_linear(checkpoint, [mlp + "gate_proj.weight", mlp + "up_proj.weight"], alternate=True),
@@ -110,7 +110,7 @@ def _layer(checkpoint: Checkpoint, at: str) -> Layer:
     )
 
 
-def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False, head: bool = False) -> Linear:
+def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False, head: bool = False) -> NativeLinear:
     """One matrix of several tensors, one below the other, or in turns of 32 rows each; a head has eight bits."""
     join = alternated if alternate else np.concatenate
     found = [checkpoint.blocks(name) for name in names]
@@ -118,11 +118,11 @@ def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False
     if kinds == {"q4_1"} and not head:
         blocks = [b for b in found if b is not None]
         minima = [b.minimum for b in blocks if b.minimum is not None]
-        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), join(minima))
+        return NativeLinear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), join(minima))
     if kinds == {"q8_0"}:
         blocks = [b for b in found if b is not None]
-        return Linear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), None, head=head)
-    return Linear.from_float(join([checkpoint.tensor(name) for name in names]), head=head)
+        return NativeLinear(join([b.codes for b in blocks]), join([b.scale for b in blocks]), None, head=head)
+    return NativeLinear.from_float(join([checkpoint.tensor(name) for name in names]), head=head)
 
 
 def alternated(parts: list[NDArray[Any]]) -> NDArray[Any]:

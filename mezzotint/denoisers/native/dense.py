@@ -102,7 +102,7 @@ class Matrix:
 
 
 @dataclass(frozen=True)
-class Layer:
+class DenseLayer:
     """The parameters of a layer; None where the network has none."""
 
     norm1: Tensor
@@ -121,7 +121,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Shape:
+class DenseShape:
     """Numbers of a stack."""
 
     width: int
@@ -163,7 +163,7 @@ class _Call(ctypes.Structure):
 
 
 @dataclass(frozen=True)
-class Store:
+class DenseStore:
     """Room for keys and values, Float[layers, B, kv_heads, capacity, dim], of which `length` columns are filled."""
 
     keys: Tensor
@@ -171,10 +171,12 @@ class Store:
     length: int
 
 
-class Stack:
+class DenseStack:
     """Layers and a last norm."""
 
-    def __init__(self, shape: Shape, layers: list[Layer], norm: Tensor, angles: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self, shape: DenseShape, layers: list[DenseLayer], norm: Tensor, angles: Callable[[Tensor], Tensor]
+    ) -> None:
         """angles: Long[n] positions -> Float[n, turned / 2]."""
         self.shape, self.angles = shape, angles
         self._kept: list[Tensor | Matrix] = []
@@ -188,7 +190,7 @@ class Stack:
         self._turns = torch.empty(2, 0, shape.turned // 2)
 
     def run(
-        self, x: Tensor, positions: Tensor, mask: Tensor | None, store: Store | None, wanted: Tensor | None
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, store: DenseStore | None, wanted: Tensor | None
     ) -> Tensor:
         """Float[B, W, width] after the last norm.
 
@@ -209,7 +211,7 @@ class Stack:
         out = x.new_empty(batch, width, shape.width)
         if store is None:
             room = x.new_empty(2, 1, batch, shape.kv_heads, count, shape.dim)
-            store = Store(room[0], room[1], 0)
+            store = DenseStore(room[0], room[1], 0)
         keys, values = store.keys, store.values
         rows = None if wanted is None else wanted.contiguous()
         seen = None if mask is None else mask.expand(-1, -1, count, -1).contiguous()
@@ -223,7 +225,7 @@ class Stack:
         lib().mz_dense_run(threads, ctypes.byref(self._shape), self._layers, self._norm, ctypes.byref(call))
         return out
 
-    def _record(self, layer: Layer) -> _Layer:
+    def _record(self, layer: DenseLayer) -> _Layer:
         matrices = (layer.q, layer.kv, layer.out, layer.gate_up, layer.down)
         handles = [self._matrix(weight) for weight in matrices]
         vectors = (layer.q_bias, layer.kv_bias, layer.q_norm, layer.k_norm)
@@ -249,7 +251,7 @@ class Stack:
             turns = self._turns = torch.stack([angle.cos(), angle.sin()])
         return turns
 
-    def _check(self, x: Tensor, mask: Tensor | None, store: Store | None) -> None:
+    def _check(self, x: Tensor, mask: Tensor | None, store: DenseStore | None) -> None:
         shape, (batch, count, width) = self.shape, x.shape
         start = 0 if store is None else store.length
         if x.dtype != torch.float32 or width != shape.width or not x.is_contiguous():

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mezzotint.denoisers.causal_network import Floats
-from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, Growth
+from mezzotint.denoisers.draft_network import OTHERS, DrafterShape, TreeLimits
 from mezzotint.denoisers.native.binding import check_shape, ints, lib, max_rows, pointer, within
 from mezzotint.denoisers.native.decoder import NativeDecoder, alternated
-from mezzotint.denoisers.native.runtime import Linear
-from mezzotint.denoisers.native.stack import Layer, Shape, Stack
+from mezzotint.denoisers.native.runtime import NativeLinear
+from mezzotint.denoisers.native.stack import NativeLayer, NativeStack, StackShape
 from mezzotint.errors import CapacityError
 
 
@@ -37,12 +37,12 @@ class NativeDrafter:
         fuse = np.concatenate([f["fuse_taps.weight"] * tap_norm, f["fuse_token.weight"]], 1)
         output = self.embedding.rows(self.ids.tolist()) * f["norm.weight"]
         made = (f["mix_in.weight"], f["mix_out.weight"], output, fuse, f["fuse_token.weight"])
-        mix_in, mix_out, self.output, fuse, fuse_token = (Linear.from_float(w, bits) for w in made)
+        mix_in, mix_out, self.output, fuse, fuse_token = (NativeLinear.from_float(w, bits) for w in made)
         matrices = (mix_in, mix_out, self.output, self.embedding, fuse, fuse_token)
-        sizes = Shape(
+        sizes = StackShape(
             s.width, s.hidden, s.layers, s.heads, s.kv_heads, s.head_dim, network.capacity, 1, s.window, s.eps, s.theta
         )
-        self.stack = Stack(sizes, [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)], self.pool)
+        self.stack = NativeStack(sizes, [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)], self.pool)
         masked = f["blank"] + fuse_token.apply(self.pool, f["mask"][None])[0]
         # what the kernels point at must live as long as they do
         self._kept = matrices, f["norm.weight"], f["blank"], masked, ints(self.ids)
@@ -105,7 +105,7 @@ class NativeDrafter:
         made = lib().mz_drafter_chain(self.pool.handle, self.handle, len(rows), *arrays, ctypes.c_float(gate))
         return out[:made]
 
-    def branches(self, state: Floats, rows: Floats, growth: Growth) -> tuple[list[int], list[int], list[float]]:
+    def branches(self, state: Floats, rows: Floats, growth: TreeLimits) -> tuple[list[int], list[int], list[float]]:
         state, rows, most = self._states(state[None])[0], self._states(rows), growth.nodes * (len(rows) + 1)
         if not 0 < growth.fan <= len(self.ids) or not 0 < growth.beam <= max_rows():
             raise CapacityError(f"cannot grow {growth.beam} branches of {growth.fan} candidates each")
@@ -164,12 +164,12 @@ class NativeDrafter:
         return out
 
 
-def _layer(f: Mapping[str, Floats], at: str, bits: int) -> Layer:
-    return Layer(
-        qkv=Linear.from_float(f[at + "qkv.weight"], bits),
-        out=Linear.from_float(f[at + "out.weight"], bits),
-        gate_up=Linear.from_float(alternated([f[at + "gate.weight"], f[at + "up.weight"]]), bits),
-        down=Linear.from_float(f[at + "down.weight"], bits),
+def _layer(f: Mapping[str, Floats], at: str, bits: int) -> NativeLayer:
+    return NativeLayer(
+        qkv=NativeLinear.from_float(f[at + "qkv.weight"], bits),
+        out=NativeLinear.from_float(f[at + "out.weight"], bits),
+        gate_up=NativeLinear.from_float(alternated([f[at + "gate.weight"], f[at + "up.weight"]]), bits),
+        down=NativeLinear.from_float(f[at + "down.weight"], bits),
         attention_norm=f[at + "attention_norm.weight"],
         mlp_norm=f[at + "mlp_norm.weight"],
     )

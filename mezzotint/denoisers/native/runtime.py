@@ -23,7 +23,7 @@ def instructions() -> str:
     return lib().mz_instructions().decode()
 
 
-class Pool:
+class ThreadPool:
     """Threads shared by all stacks of a model."""
 
     def __init__(self, threads: int) -> None:
@@ -37,7 +37,7 @@ class Pool:
             lib().mz_pool_free(handle)
 
 
-class Linear:
+class NativeLinear:
     """A quantised matrix [outputs, inputs].
 
     Args:
@@ -70,7 +70,7 @@ class Linear:
             lib().mz_linear_free(handle)
 
     @classmethod
-    def from_float(cls, weight: Floats, bits: int = 8, *, head: bool = False) -> "Linear":
+    def from_float(cls, weight: Floats, bits: int = 8, *, head: bool = False) -> "NativeLinear":
         """Rounds Float[n, k] to 8 bits with a scale per 32 inputs, or to 4 bits with a scale and a minimum."""
         n, k = weight.shape
         blocks = np.asarray(weight, np.float32).reshape(n, k // BLOCK, BLOCK)
@@ -96,7 +96,7 @@ class Linear:
         return out
 
     def apply(
-        self, pool: Pool, x: Floats, norm: Floats | None = None, eps: float = 0.0, out: Floats | None = None
+        self, pool: ThreadPool, x: Floats, norm: Floats | None = None, eps: float = 0.0, out: Floats | None = None
     ) -> Floats:
         """x Float[n, inputs] -> Float[n, outputs]; with `norm`, x is RMS-normalised first.
 
@@ -115,7 +115,7 @@ class Linear:
         return y
 
 
-def top(pool: Pool, logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats, Floats]:
+def top(pool: ThreadPool, logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats, Floats]:
     """The k largest of each row of Float[n, V]: Int[n, k], Float[n, k], and the log-sum-exp Float[n]."""
     n, vocab = logits.shape
     if not 0 < k <= vocab:

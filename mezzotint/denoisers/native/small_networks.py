@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mezzotint.denoisers.layers.kv_cache import KVCache
 from mezzotint.denoisers.native.build import NativeUnavailable
-from mezzotint.denoisers.native.dense import Layer, Matrix, Shape, Stack, Store
+from mezzotint.denoisers.native.dense import DenseLayer, DenseShape, DenseStack, DenseStore, Matrix
 from mezzotint.layouts import Inputs
 
 MOST = 1 << 28
@@ -26,8 +26,8 @@ MOST = 1 << 28
 class Parts:
     """A network taken apart."""
 
-    shape: Shape
-    layers: list[Layer]
+    shape: DenseShape
+    layers: list[DenseLayer]
     norm: Tensor
     head: Tensor
     angles: Callable[[Tensor], Tensor]
@@ -35,10 +35,10 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Swift:
+class NativeSmallNetwork:
     """The kernels of one network; equal to it but for rounding."""
 
-    stack: Stack
+    stack: DenseStack
     head: Matrix
     embedded: Callable[[Inputs, Tensor | None], Tensor]
     """What the first layer reads, Float[B, N, width], the caller's to overwrite."""
@@ -50,7 +50,7 @@ class Swift:
         if memory is not None:
             assert isinstance(memory, KVCache)
             memory.layer(0, x.shape[1])
-            store = Store(memory.keys, memory.values, memory.length)
+            store = DenseStore(memory.keys, memory.values, memory.length)
         none = inputs.positions.new_empty(x.shape[0], 0)
         h = self.stack.run(x, inputs.positions, inputs.attend.dense(x.device), store, none if rows is None else rows)
         if memory is not None:
@@ -58,7 +58,7 @@ class Swift:
         return None if rows is None else self.head.apply(h)
 
 
-_Made = tuple[Stack, Matrix] | None
+_Made = tuple[DenseStack, Matrix] | None
 _made: WeakKeyDictionary[nn.Module, tuple[object, _Made]] = WeakKeyDictionary()
 
 
@@ -67,7 +67,7 @@ def swift(
     made_of: tuple[type[nn.Module], ...],
     take_apart: Callable[[], Parts],
     embedded: Callable[[Inputs, Tensor | None], Tensor],
-) -> Swift | None:
+) -> NativeSmallNetwork | None:
     """Kernels for a network as it is now; None where there are none for it, or none here.
 
     Args:
@@ -88,14 +88,14 @@ def swift(
     if known is None or known[0] != state:
         known = state, _laid_out(take_apart())
         _made[network] = known
-    return None if known[1] is None else Swift(*known[1], embedded)
+    return None if known[1] is None else NativeSmallNetwork(*known[1], embedded)
 
 
 def _laid_out(parts: Parts) -> _Made:
     if not parts.shape.fits:
         return None
     try:
-        return Stack(parts.shape, parts.layers, parts.norm, parts.angles), Matrix(parts.head)
+        return DenseStack(parts.shape, parts.layers, parts.norm, parts.angles), Matrix(parts.head)
     except NativeUnavailable:
         return None
 

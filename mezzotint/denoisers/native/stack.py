@@ -19,12 +19,12 @@ from mezzotint.denoisers.native.binding import (
     widest_head,
     within,
 )
-from mezzotint.denoisers.native.runtime import Linear, Pool
+from mezzotint.denoisers.native.runtime import NativeLinear, ThreadPool
 from mezzotint.errors import CapacityError, CheckpointError
 
 
 @dataclass(frozen=True)
-class Shape:
+class StackShape:
     """Sizes of a stack; `window` 0 lets every row see all settled tokens of its lane."""
 
     width: int
@@ -41,21 +41,21 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Layer:
+class NativeLayer:
     """Matrices of one layer: `qkv` rows are q, k, v; `gate_up` alternates 32 rows of gate and 32 of up."""
 
-    qkv: Linear
-    out: Linear
-    gate_up: Linear
-    down: Linear
+    qkv: NativeLinear
+    out: NativeLinear
+    gate_up: NativeLinear
+    down: NativeLinear
     attention_norm: Floats
     mlp_norm: Floats
 
 
-class Stack:
+class NativeStack:
     """Pre-norm attention and SwiGLU layers over a key/value store with several lanes."""
 
-    def __init__(self, shape: Shape, layers: Sequence[Layer], pool: Pool) -> None:
+    def __init__(self, shape: StackShape, layers: Sequence[NativeLayer], pool: ThreadPool) -> None:
         s = shape
         if s.heads // s.kv_heads not in (1, 2, 3, 4, 8) or s.head_dim % 32 or s.head_dim > widest_head():
             raise CheckpointError(
@@ -144,7 +144,7 @@ class Stack:
         lib().mz_stack_commit(self.handle, lane, len(at), pointer(at))
 
 
-def _check_layer(layer: Layer, s: Shape) -> None:
+def _check_layer(layer: NativeLayer, s: StackShape) -> None:
     """Raises CheckpointError where matrices do not fit the sizes."""
     q, kv = s.heads * s.head_dim, s.kv_heads * s.head_dim
     wanted = [(q + 2 * kv, s.width), (s.width, q), (2 * s.hidden, s.width), (s.width, s.hidden)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mezzotint.checkpoints.folder import open_published
 from mezzotint.denoisers.published.config_fields import Fields
-from mezzotint.denoisers.published.fill_weights import Form, Piece, built, fill
+from mezzotint.denoisers.published.fill_weights import Piece, TensorForm, built, fill
 from mezzotint.errors import CapacityError, CheckpointError
 from mezzotint.layouts import Inputs
 
@@ -155,7 +155,7 @@ def load_bert(folder: Path, begin: int | None = None) -> Bert:
         del network.bias
     stem = "bert." if any(name.startswith("bert.") for name in names) else ""
     unread = [name for name in names if name.removeprefix(stem).startswith(UNREAD)]
-    fill(network, checkpoint, _Names(stem), Form(), unread)
+    fill(network, checkpoint, _Names(stem), TensorForm(), unread)
     if not transform:
         network.bias = nn.Parameter(torch.zeros(shape.vocab))
     return network.requires_grad_(True)

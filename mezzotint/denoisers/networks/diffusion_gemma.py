@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mezzotint.denoisers.layers.kv_cache import LayeredCache, appended, fitting
-from mezzotint.denoisers.layers.moe import Softmax, Stack, mixed
+from mezzotint.denoisers.layers.moe import ExpertStack, Softmax, mixed
 from mezzotint.denoisers.networks.llama import rotated
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
+class AttentionSettings:
     """What a layer's attention looks like; the layers of a network have one of two."""
 
     kv_heads: int
@@ -40,7 +40,7 @@ class GemmaConfig:
     experts: int
     chosen: int
     expert_inner: int
-    layers: tuple[Sight, ...]
+    layers: tuple[AttentionSettings, ...]
     max_positions: int
     norm_eps: float = 1e-6
     cap: float
@@ -169,7 +169,7 @@ class DiffusionGemma(nn.Module):
 
 
 class _Layer(nn.Module):
-    def __init__(self, config: GemmaConfig, sight: Sight) -> None:
+    def __init__(self, config: GemmaConfig, sight: AttentionSettings) -> None:
         super().__init__()
         width, dim, eps = config.width, sight.head_dim, config.norm_eps
         self.sight, self.heads, self.eps = sight, config.heads, eps
@@ -186,8 +186,8 @@ class _Layer(nn.Module):
         self.router = nn.Linear(width, config.experts, bias=False)
         self.router_scale = nn.Parameter(torch.ones(width))
         self.expert_scale = nn.Parameter(torch.ones(config.experts))
-        self.gate_up = Stack(config.experts, 2 * config.expert_inner, width)
-        self.down = Stack(config.experts, width, config.expert_inner)
+        self.gate_up = ExpertStack(config.experts, 2 * config.expert_inner, width)
+        self.down = ExpertStack(config.experts, width, config.expert_inner)
         self.scalar, self.reading_scalar = nn.Parameter(torch.ones(1)), nn.Parameter(torch.ones(1))
 
     def forward(

@@ -137,7 +137,7 @@ class DiT(Body):
         return c + F.silu(self.cond_map(inputs.label))[:, None]
 
 
-class Classifier(Body):
+class DiTClassifier(Body):
     """Inputs -> Float[B, classes]: a DiT whose columns are averaged; tells guidance what noisy text is about."""
 
     def __init__(self, shape: DiTConfig, vocab: int, level: Level | None = None) -> None:

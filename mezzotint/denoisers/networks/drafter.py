@@ -31,7 +31,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
-class Layer(nn.Module):
+class DrafterLayer(nn.Module):
     """Pre-norm attention and SwiGLU, matrices as the native kernels want them: q, k, v in one."""
 
     def __init__(self, s: DrafterShape, dropout: float = 0.0) -> None:
@@ -88,7 +88,7 @@ class Drafter(nn.Module):
         self.fuse_token = nn.Linear(s.width, s.width, bias=False)
         self.blank = nn.Parameter(torch.zeros(s.width))
         self.mask = nn.Parameter(torch.zeros(s.width))
-        self.layers = nn.ModuleList(Layer(s, dropout) for _ in range(s.layers))
+        self.layers = nn.ModuleList(DrafterLayer(s, dropout) for _ in range(s.layers))
         self.norm = RMSNorm(s.width, s.eps)
         self.mix_in = nn.Linear(3 * s.width, s.mixer, bias=False)
         self.mix_out = nn.Linear(s.mixer, s.width, bias=False)
@@ -100,7 +100,7 @@ class Drafter(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
         for layer in self.modules():
-            if isinstance(layer, Layer):
+            if isinstance(layer, DrafterLayer):
                 layer.out.weight.mul_(0.3)
                 layer.down.weight.mul_(0.3)
         self.mix_out.weight.zero_()

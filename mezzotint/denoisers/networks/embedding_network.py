@@ -17,7 +17,7 @@ from mezzotint.processes.gaussian import Gaussian
 
 
 @config
-class VectorsConfig:
+class EmbeddingNetworkConfig:
     """The shape of a network on vectors."""
 
     trunk: TransformerConfig = TransformerConfig(timed=True)
@@ -26,7 +26,7 @@ class VectorsConfig:
     skip: bool = Field(default=False)
     """Answer the noisy vector plus a change: learns faster where little noise is left; the papers do without."""
 
-    def build(self, process: Gaussian) -> "Vectors":
+    def build(self, process: Gaussian) -> "EmbeddingNetwork":
         """A fresh network between vectors of the process.
 
         Raises:
@@ -34,10 +34,10 @@ class VectorsConfig:
         """
         if not self.trunk.timed:
             raise ConfigError("a network on vectors must be told the time: set trunk.timed=true")
-        return Vectors(self, process)
+        return EmbeddingNetwork(self, process)
 
 
-class Vectors(nn.Module):
+class EmbeddingNetwork(nn.Module):
     """Inputs Float[B, N, E], or Float[B, N, 2 E] with estimates behind the noisy vectors -> Float[B, N, E].
 
     It carries the process along, so that trainable embeddings and heads are optimised, averaged and saved with it.
@@ -45,7 +45,7 @@ class Vectors(nn.Module):
 
     lookback = 0
 
-    def __init__(self, shape: VectorsConfig, process: Gaussian) -> None:
+    def __init__(self, shape: EmbeddingNetworkConfig, process: Gaussian) -> None:
         super().__init__()
         width, inner = process.width, shape.trunk.width
         self.process, self.width = process, width
@@ -76,7 +76,7 @@ class Vectors(nn.Module):
         return torch.cat([*shown, given.to(z.dtype)], -1)
 
 
-class Classifier(nn.Module):
+class NoisyTextClassifier(nn.Module):
     """Inputs Float[B, N, E] -> logits: Float[B, classes] of texts, or Float[B, N, classes] of columns (`tagging`)."""
 
     def __init__(self, shape: TransformerConfig, width: int, classes: int, *, tagging: bool = False) -> None:

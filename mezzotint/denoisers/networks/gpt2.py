@@ -116,7 +116,7 @@ JOINED = ("q", "k", "v")
 
 
 @dataclass(frozen=True)
-class Names:
+class GPT2Names:
     """DiffuGPT's names: GPT-2's inside `denoise_model`, the embedding outside; matrices are stored [in, out].
 
     The embedding of a tied checkpoint is stored under either of two names.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mezzotint.denoisers.layers.kv_cache import KVCache, appended, fitting
 from mezzotint.denoisers.layers.moe import Experts, ExpertsConfig
-from mezzotint.denoisers.native import dense as native
+from mezzotint.denoisers.native import dense
 from mezzotint.denoisers.native.small_networks import Parts
 
 EVERYTHING = torch.ones(1, 1, dtype=torch.bool)
@@ -69,7 +69,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab, config.width)
-        self.layers = nn.ModuleList(Layer(config, depth) for depth in range(config.layers))
+        self.layers = nn.ModuleList(LlamaLayer(config, depth) for depth in range(config.layers))
         self.norm = RMSNorm(config.width, config.norm_eps)
         self.head = nn.Linear(config.width, config.vocab, bias=False)
         if config.tied:
@@ -123,10 +123,10 @@ class Decoder(nn.Module):
         """The network taken apart, for float32 kernels; only where nothing stands in its modules' places."""
         config = self.config
         turned = config.turned or config.head_dim
-        shape = native.Shape(
+        shape = dense.DenseShape(
             config.width, config.inner, config.heads, config.kv_heads, config.head_dim, turned, config.norm_eps
         )
-        layers = [layer.parts() for layer in self.layers if isinstance(layer, Layer)]
+        layers = [layer.parts() for layer in self.layers if isinstance(layer, LlamaLayer)]
         rate = rates(turned, config.rope_theta, self.embed.weight.device)
         return Parts(shape, layers, self.norm.weight, self.head.weight, lambda at: at[:, None].float() * rate)
 
@@ -141,7 +141,7 @@ class Decoder(nn.Module):
         return KVCache(cells, dtype=weight.dtype, device=weight.device)
 
 
-class Layer(nn.Module):
+class LlamaLayer(nn.Module):
     """Attention and feed-forward, each on a normalised copy of the residual stream."""
 
     def __init__(self, config: DecoderConfig, depth: int) -> None:
@@ -178,11 +178,11 @@ class Layer(nn.Module):
             return x + self.experts(y)
         return x + self.down(F.silu(self.gate(y)) * self.up(y))
 
-    def parts(self) -> native.Layer:
+    def parts(self) -> dense.DenseLayer:
         """The layer's parameters by name."""
         kv_bias = None if self.k.bias is None else torch.cat([self.k.bias, self.v.bias])
         head_norms = [norm.weight if isinstance(norm, RMSNorm) else None for norm in (self.qn, self.kn)]
-        return native.Layer(
+        return dense.DenseLayer(
             self.ln1.weight,
             self.ln2.weight,
             self.q.weight,
@@ -229,7 +229,7 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
-MODULES = (Decoder, Layer, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear, nn.Identity)
+MODULES = (Decoder, LlamaLayer, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear, nn.Identity)
 """What a plain decoder, without experts or adapters, is made of."""
 
 

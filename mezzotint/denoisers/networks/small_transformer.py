@@ -13,8 +13,8 @@ from mezzotint.config import config
 from mezzotint.denoisers.layers.attention import Mixer, mixer
 from mezzotint.denoisers.layers.fused_ops import RMSNorm, gated, rotate
 from mezzotint.denoisers.layers.kv_cache import KVCache, appended
-from mezzotint.denoisers.native.dense import Layer, Shape
-from mezzotint.denoisers.native.small_networks import Parts, Swift, swift
+from mezzotint.denoisers.native.dense import DenseLayer, DenseShape
+from mezzotint.denoisers.native.small_networks import NativeSmallNetwork, Parts, swift
 from mezzotint.errors import ConfigError
 from mezzotint.layouts import Inputs, Memory
 
@@ -114,7 +114,7 @@ class Transformer(nn.Module):
         shape = (len(self.blocks), rows, weight.shape[1] // self.head_width, columns, self.head_width)
         return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
-    def ready(self) -> Swift | None:
+    def ready(self) -> NativeSmallNetwork | None:
         """Kernels for the weights as they are now; None where there are none for them, or columns are dropped."""
         kinds = (Transformer, _Block, Features, RMSNorm, nn.ModuleList, nn.Embedding, nn.Linear)
         still = not self.training or not any(block.dropout for block in self.blocks)
@@ -126,7 +126,7 @@ class Transformer(nn.Module):
             assert isinstance(block, _Block)
             layers.append(block.parts())
         inner, heads = layers[0].down.shape[1], width // self.head_width
-        shape = Shape(width, inner, heads, heads, self.head_width, self.head_width, self.norm.eps)
+        shape = DenseShape(width, inner, heads, heads, self.head_width, self.head_width, self.norm.eps)
         rate = rates(self.head_width, self.base)
         return Parts(shape, layers, self.norm.weight, self.head.weight, lambda at: at[:, None].float() * rate)
 
@@ -185,13 +185,13 @@ class _Block(nn.Module):
         mixed = _joined(mix(rotate(q, turn[..., :columns, :]), rotate(k, turn), v))
         return self._after(picked(h[:, :columns], rows), picked(mixed, rows))
 
-    def parts(self) -> Layer:
+    def parts(self) -> DenseLayer:
         """The block's parameters by name."""
         width = self.out.in_features
         q, kv = self.qkv.weight.split([width, 2 * width])
         q_bias, kv_bias = self.qkv.bias.split([width, 2 * width])
         norms = self.before_attention.weight, self.before_mlp.weight
-        return Layer(*norms, q, kv, self.out.weight, self.gate_up.weight, self.down.weight, q_bias, kv_bias)
+        return DenseLayer(*norms, q, kv, self.out.weight, self.gate_up.weight, self.down.weight, q_bias, kv_bias)
 
     def _heads(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
         batch, columns, _ = x.shape

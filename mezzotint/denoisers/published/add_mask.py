@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.denoisers.load import load_decoder
 from mezzotint.denoisers.networks.llama import Decoder
-from mezzotint.denoisers.published.open import InPlace
+from mezzotint.denoisers.published.open import TrainableNetwork
 from mezzotint.errors import CheckpointError, ConfigError
 from mezzotint.layouts import Inputs
 
@@ -20,7 +20,7 @@ MASK = "<|mask|>"
 """The text of a mask that the vocabulary had no token for."""
 
 
-class Trainee(InPlace):
+class TrainableDecoder(TrainableNetwork):
     """A decoder under training, asked for single columns before its head."""
 
     @property

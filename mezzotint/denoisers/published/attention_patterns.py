@@ -24,7 +24,7 @@ class Pattern(Protocol):
 
 
 @dataclass(frozen=True)
-class Full:
+class FullPattern:
     """Every column sees every column."""
 
     def __call__(self, before: int) -> Mask | None:
@@ -35,7 +35,7 @@ class Full:
 
 
 @dataclass(frozen=True)
-class Causal:
+class CausalPattern:
     """Every column sees itself and the columns read before it."""
 
     def __call__(self, before: int) -> Mask | None:
@@ -46,7 +46,7 @@ class Causal:
 
 
 @dataclass(frozen=True)
-class BlockCausal:
+class BlockCausalPattern:
     """Every column sees its own block and the blocks before it, counted from the first column of the text."""
 
     block: int
@@ -59,14 +59,14 @@ class BlockCausal:
 
 
 @dataclass(frozen=True)
-class Annealed:
+class AnnealedPattern:
     """Causal, and some pairs more: on the way from causal to full attention (DiffuLLaMA, 2410.17891, sec. 3.2)."""
 
     extra: Tensor
     """Bool[L, L]: pairs (query, key) that are seen anyway."""
 
     @classmethod
-    def drawn(cls, columns: int, share: float, rng: Rng) -> "Annealed":
+    def drawn(cls, columns: int, share: float, rng: Rng) -> "AnnealedPattern":
         """A fresh pattern over `columns` columns: 0 of `share` is causal, 1 is full."""
         return cls(rng.uniform((columns, columns)) < share)
 

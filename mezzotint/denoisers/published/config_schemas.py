@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from mezzotint.checkpoints.llama_variants import slides
-from mezzotint.denoisers.layers.moe import ExpertsConfig, Grouped, Pool, Softmax
+from mezzotint.denoisers.layers.moe import BlockRouting, ExpertsConfig, Grouped, Softmax
 from mezzotint.denoisers.networks.gpt2 import GPT2, GPT2Config
-from mezzotint.denoisers.networks.gpt2 import Names as GPT2Names
+from mezzotint.denoisers.networks.gpt2 import GPT2Names as GPT2Names
 from mezzotint.denoisers.networks.llama import Decoder, DecoderConfig
 from mezzotint.denoisers.published import tensor_names
 from mezzotint.denoisers.published.config_fields import OFF, Fields
@@ -203,7 +203,7 @@ def llada2(fields: Fields) -> Architecture:
         router=router,
         biased=fields.flag("moe_router_enable_expert_bias", False),
         shared=inner * fields.count("num_shared_experts", 0, least=0),
-        pool=Pool(capacity, fields.count("block_size"))
+        pool=BlockRouting(capacity, fields.count("block_size"))
         if (capacity := fields.count("expert_capacity", 0, least=0))
         else None,
     )
@@ -235,7 +235,7 @@ def _decoder(fields: Fields, **more: Any) -> DecoderConfig:
     )
 
 
-def of_decoder(config: DecoderConfig, names: tensor_names.Names) -> Architecture:
+def of_decoder(config: DecoderConfig, names: tensor_names.TensorNames) -> Architecture:
     """A decoder of this shape, stored under these names."""
     return Architecture(
         make=lambda: Decoder(config),

@@ -22,7 +22,7 @@ from mezzotint.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True)
-class Marks:
+class ExportMarks:
     """What a configuration says beside the network's shape."""
 
     causal: bool
@@ -45,7 +45,7 @@ KINDS = {
 }
 
 
-def write(decoder: Decoder, folder: Path, marks: Marks, tokenizer: str = "") -> None:
+def write(decoder: Decoder, folder: Path, marks: ExportMarks, tokenizer: str = "") -> None:
     """Write config.json, model.safetensors and, where `tokenizer` has its JSON, tokenizer.json.
 
     Raises:
@@ -96,7 +96,7 @@ def kind_of(shape: DecoderConfig) -> str:
     return "qwen3" if shape.qk_norm else "qwen2" if shape.qkv_bias else "llama"
 
 
-def _config(decoder: Decoder, kind: str, marks: Marks) -> dict[str, Any]:
+def _config(decoder: Decoder, kind: str, marks: ExportMarks) -> dict[str, Any]:
     shape = decoder.config
     document: dict[str, Any] = {
         "architectures": [KINDS[kind]],

@@ -9,36 +9,36 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mezzotint.denoisers.published import config_schemas, gemma_schema
-from mezzotint.denoisers.published.attention_patterns import BlockCausal, Causal, Full, Pattern
+from mezzotint.denoisers.published.attention_patterns import BlockCausalPattern, CausalPattern, FullPattern, Pattern
 from mezzotint.denoisers.published.config_schemas import Schema
 from mezzotint.errors import CheckpointError, ConfigError
 
-Sight = Callable[[int | None], Pattern]
+PatternOfBlock = Callable[[int | None], Pattern]
 """The block length -> who sees whom."""
 
 
 def full(block: int | None) -> Pattern:
     """Every column sees every column."""
-    return Full()
+    return FullPattern()
 
 
 def causal(block: int | None) -> Pattern:
     """Columns see what was read before them."""
-    return Causal()
+    return CausalPattern()
 
 
 def block_causal(block: int | None) -> Pattern:
     """Columns see their block and those before it."""
-    return BlockCausal(block or 1)
+    return BlockCausalPattern(block or 1)
 
 
 @dataclass(frozen=True)
-class Known:
+class FamilyRow:
     """What is known of a family."""
 
     title: str
     schema: Schema
-    sight: Sight
+    sight: PatternOfBlock
     shift: bool = False
     """Whether row i of the logits predicts column i + 1, as the causal networks they come from."""
     mask: int | None = None
@@ -58,7 +58,7 @@ class Known:
 QWEN_END, QWEN_TURN = 151643, 151645
 """`<|endoftext|>` and `<|im_end|>` of Qwen's vocabulary."""
 _S = config_schemas
-_DREAM = Known(
+_DREAM = FamilyRow(
     "Dream, Dream-Coder, DiffuCoder",
     _S.llama,
     full,
@@ -68,11 +68,11 @@ _DREAM = Known(
     pad=QWEN_END,
 )
 
-FAMILIES: dict[str, Known] = {
-    "llada": Known("LLaDA, LLaDA 1.5, iLLaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
-    "mmada": Known("MMaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
-    "llada_moe": Known("LLaDA-MoE", _S.llada_moe, full, mask=156895, stops=(156892,), pad=156892),
-    "llada2": Known(
+FAMILIES: dict[str, FamilyRow] = {
+    "llada": FamilyRow("LLaDA, LLaDA 1.5, iLLaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
+    "mmada": FamilyRow("MMaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
+    "llada_moe": FamilyRow("LLaDA-MoE", _S.llada_moe, full, mask=156895, stops=(156892,), pad=156892),
+    "llada2": FamilyRow(
         "LLaDA2.0, 2.1, 2.2",
         _S.llada2,
         block_causal,
@@ -84,9 +84,9 @@ FAMILIES: dict[str, Known] = {
     ),
     "dream": _DREAM,
     "dreamon": replace(_DREAM, title="DreamOn", expand=("<|expand|>", 151667)),
-    "diffullama": Known("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
-    "diffugpt": Known("DiffuGPT", _S.gpt2, full, shift=True),
-    "sdar": Known(
+    "diffullama": FamilyRow("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
+    "diffugpt": FamilyRow("DiffuGPT", _S.gpt2, full, shift=True),
+    "sdar": FamilyRow(
         "SDAR, TraDo",
         _S.llama,
         block_causal,
@@ -97,10 +97,10 @@ FAMILIES: dict[str, Known] = {
         block_field="block_size",
         plain_mask=True,
     ),
-    "idlm": Known(
+    "idlm": FamilyRow(
         "I-DLM", _S.llama, causal, shift=True, mask=151669, stops=(QWEN_TURN,), pad=QWEN_END, plain_mask=True
     ),
-    "fast_dllm": Known(
+    "fast_dllm": FamilyRow(
         "Fast-dLLM v2",
         _S.llama,
         block_causal,
@@ -110,11 +110,11 @@ FAMILIES: dict[str, Known] = {
         block=32,
         block_field="bd_size",
     ),
-    "wedlm": Known("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
-    "rnd1": Known("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
-    "diffcoder": Known("Stable-DiffCoder", _S.llama, block_causal, mask=5, block=4, plain_mask=True),
-    "masked": Known("a masked diffusion model", _S.llama, full),
-    "shifted_blocks": Known(
+    "wedlm": FamilyRow("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
+    "rnd1": FamilyRow("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
+    "diffcoder": FamilyRow("Stable-DiffCoder", _S.llama, block_causal, mask=5, block=4, plain_mask=True),
+    "masked": FamilyRow("a masked diffusion model", _S.llama, full),
+    "shifted_blocks": FamilyRow(
         "a block diffusion model with shifted logits",
         _S.llama,
         block_causal,
@@ -122,11 +122,11 @@ FAMILIES: dict[str, Known] = {
         block=32,
         block_field="block_size",
     ),
-    "open_dcoder": Known("Open-dCoder; a masked diffusion model with shifted logits", _S.llama, full, shift=True),
-    "diffusion_gemma": Known(
+    "open_dcoder": FamilyRow("Open-dCoder; a masked diffusion model with shifted logits", _S.llama, full, shift=True),
+    "diffusion_gemma": FamilyRow(
         "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"
     ),
-    "ar": Known("a causal language model", _S.llama, causal, shift=True),
+    "ar": FamilyRow("a causal language model", _S.llama, causal, shift=True),
 }
 
 
@@ -168,7 +168,7 @@ def family_of(config: dict[str, Any], file: str) -> str:
     )
 
 
-def known(family: str) -> Known:
+def known(family: str) -> FamilyRow:
     """The row of a family.
 
     Raises:

@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.folder import SafeTensor
-from mezzotint.denoisers.layers.moe import Stack
+from mezzotint.denoisers.layers.moe import ExpertStack
 from mezzotint.errors import CheckpointError
 
 
@@ -39,7 +39,7 @@ Keys = Callable[[str, tuple[int, ...]], Sequence[Piece]]
 
 
 @dataclass(frozen=True)
-class Form:
+class TensorForm:
     """What parameters become in memory."""
 
     dtype: torch.dtype = torch.float32
@@ -62,7 +62,7 @@ def built(make: Callable[[], nn.Module]) -> nn.Module:
 
 
 def fill(
-    network: nn.Module, checkpoint: Checkpoint, keys: Keys, form: Form = Form(), unread: Iterable[str] = ()
+    network: nn.Module, checkpoint: Checkpoint, keys: Keys, form: TensorForm = TensorForm(), unread: Iterable[str] = ()
 ) -> None:
     """Fill every parameter of a network from `built`.
 
@@ -151,7 +151,7 @@ def _tensor(values: np.ndarray, dtype: str) -> Tensor:
     return torch.from_numpy(values).view(torch.bfloat16) if dtype == "bf16" else torch.from_numpy(values)
 
 
-def _put(network: nn.Module, name: str, values: Tensor, form: Form) -> None:
+def _put(network: nn.Module, name: str, values: Tensor, form: TensorForm) -> None:
     """Give a parameter its values; a matrix becomes a module of codes where that is asked for."""
     place, _, leaf = name.rpartition(".")
     owner = network.get_submodule(place)
@@ -163,10 +163,10 @@ def _put(network: nn.Module, name: str, values: Tensor, form: Form) -> None:
     setattr(owner, leaf, nn.Parameter(values, requires_grad=False))
 
 
-def becomes_codes(network: nn.Module, name: str, form: Form) -> bool:
+def becomes_codes(network: nn.Module, name: str, form: TensorForm) -> bool:
     """Whether a parameter is kept in 8 bits: matrices of layers, but for those that route."""
     place, _, leaf = name.rpartition(".")
-    matrix = leaf == "weight" and isinstance(network.get_submodule(place), (nn.Linear, Stack))
+    matrix = leaf == "weight" and isinstance(network.get_submodule(place), (nn.Linear, ExpertStack))
     return form.int8 and matrix and place.startswith("layers") and not place.endswith("router")
 
 
@@ -197,7 +197,7 @@ class CodedLinear(nn.Module):
 
 
 class CodedStack(nn.Module):
-    """A `Stack` whose matrices are stored in 8 bits."""
+    """A `ExpertStack` whose matrices are stored in 8 bits."""
 
     codes: Tensor
     scale: Tensor

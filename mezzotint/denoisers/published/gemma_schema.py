@@ -1,6 +1,6 @@
 """DiffusionGemma's configuration and names (transformers 5): text path only, the vision tower stays unread."""
 
-from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma, GemmaConfig, Sight
+from mezzotint.denoisers.networks.diffusion_gemma import AttentionSettings, DiffusionGemma, GemmaConfig
 from mezzotint.denoisers.published.config_fields import OFF, Fields
 from mezzotint.denoisers.published.config_schemas import COMPUTED, Architecture
 from mezzotint.denoisers.published.fill_weights import Piece
@@ -99,13 +99,13 @@ def diffusion_gemma(whole: Fields) -> Architecture:
     )
 
 
-def _sight(fields: Fields, depth: int, kind: str) -> Sight:
+def _sight(fields: Fields, depth: int, kind: str) -> AttentionSettings:
     windowed = kind == WINDOWED
     heads, dim = fields.count("num_key_value_heads"), fields.count("head_dim")
     if not windowed:
         heads, dim = fields.count("num_global_key_value_heads", heads), fields.count("global_head_dim", dim)
     own, turn = fields.under("per_layer_config", str(depth)), fields.under("rope_parameters", kind)
-    return Sight(
+    return AttentionSettings(
         kv_heads=own.count("num_key_value_heads", heads),
         head_dim=own.count("head_dim", dim),
         theta=turn.number("rope_theta", 1e4 if windowed else 1e6),

@@ -8,7 +8,7 @@ from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.folder import SafeTensor
 from mezzotint.denoisers.published.config_fields import Fields
 from mezzotint.denoisers.published.config_schemas import Architecture
-from mezzotint.denoisers.published.families import GROWING, Known, family_of, known
+from mezzotint.denoisers.published.families import GROWING, FamilyRow, family_of, known
 from mezzotint.errors import CheckpointError
 
 ROWS = 1024
@@ -16,7 +16,7 @@ ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Facts:
+class Identity:
     """What `open_published` and `models inspect` know before weights are read."""
 
     family: str
@@ -43,7 +43,7 @@ class Overrides:
     """SDAR's variants differ in it."""
 
 
-def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
+def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Identity:
     """Find the family, the shape and the special ids.
 
     Raises:
@@ -58,7 +58,7 @@ def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Facts:
     if not given.block and row.block_field and fields.get(row.block_field) is not None:
         block = fields.among(row.block_field, architecture.context, "columns in its context")
     stop_ids = _stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids
-    return Facts(
+    return Identity(
         family=family,
         architecture=architecture,
         mask_id=_mask(checkpoint, fields, row, architecture.vocab, given.mask_id),
@@ -77,7 +77,7 @@ def _found(checkpoint: Checkpoint, file: str) -> str:
     return family if grown is None or _expand(checkpoint, known(grown)) is None else grown
 
 
-def _expand(checkpoint: Checkpoint, row: Known) -> Any:
+def _expand(checkpoint: Checkpoint, row: FamilyRow) -> Any:
     """The id that the checkpoint itself names for a token that stands for two masks."""
     for config in (checkpoint.generation, checkpoint.config):
         if config.get("expand_token_id") is not None:
@@ -85,7 +85,7 @@ def _expand(checkpoint: Checkpoint, row: Known) -> Any:
     return None if row.expand is None else checkpoint.tokenizer.special.get(row.expand[0])
 
 
-def _stretch(checkpoint: Checkpoint, row: Known, vocab: int, stops: tuple[int, ...]) -> tuple[int, int] | None:
+def _stretch(checkpoint: Checkpoint, row: FamilyRow, vocab: int, stops: tuple[int, ...]) -> tuple[int, int] | None:
     """Ids that stand for two masks and for nothing: the checkpoint's, else the table's, and the first end token's.
 
     Raises:
@@ -107,7 +107,7 @@ def _stretch(checkpoint: Checkpoint, row: Known, vocab: int, stops: tuple[int, .
     return ids[0], ids[1]
 
 
-def _mask(checkpoint: Checkpoint, fields: Fields, row: Known, vocab: int, given: int | None) -> int | None:
+def _mask(checkpoint: Checkpoint, fields: Fields, row: FamilyRow, vocab: int, given: int | None) -> int | None:
     """The mask's id: the user's, the configuration's, the tokenizer's, or the table's.
 
     Raises:
@@ -138,7 +138,7 @@ def _text_ids(checkpoint: Checkpoint) -> set[int]:
     return ids - {row["id"] for row in document.get("added_tokens", [])}
 
 
-def _stops(checkpoint: Checkpoint, row: Known, vocab: int) -> tuple[int, ...]:
+def _stops(checkpoint: Checkpoint, row: FamilyRow, vocab: int) -> tuple[int, ...]:
     """Ids that end an answer: generation_config.json's, the configuration's, the tokenizer's, the table's."""
     found: list[int] = []
     for config in (checkpoint.generation, checkpoint.config, checkpoint.config.get("text_config") or {}):

@@ -10,14 +10,14 @@ from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
 from mezzotint.denoisers.networks.gpt2 import GPT2
 from mezzotint.denoisers.networks.llama import Decoder
 from mezzotint.denoisers.published.families import known
-from mezzotint.denoisers.published.fill_weights import Form, becomes_codes, built, check
+from mezzotint.denoisers.published.fill_weights import TensorForm, becomes_codes, built, check
 from mezzotint.denoisers.published.identify import Overrides, read_facts
 
 FORMS = {
-    "float32": Form(torch.float32),
-    "bfloat16": Form(torch.bfloat16),
-    "float16": Form(torch.float16),
-    "int8": Form(torch.bfloat16, int8=True),
+    "float32": TensorForm(torch.float32),
+    "bfloat16": TensorForm(torch.bfloat16),
+    "float16": TensorForm(torch.float16),
+    "int8": TensorForm(torch.bfloat16, int8=True),
 }
 STACKED = 3
 """Dimensions of a stack of experts; every other parameter has fewer."""
@@ -67,7 +67,7 @@ def inspected(checkpoint: Checkpoint, given: Overrides) -> dict[str, Any]:
     }
 
 
-def held(network: nn.Module, form: Form) -> int:
+def held(network: nn.Module, form: TensorForm) -> int:
     """Bytes of a network's parameters in a form."""
     total = 0
     for name, p in network.named_parameters():

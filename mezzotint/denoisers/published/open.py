@@ -14,19 +14,19 @@ from torch import Tensor, nn
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.folder import open_published as open_folder
 from mezzotint.denoisers.layers.kv_cache import KVCache, LayeredCache
-from mezzotint.denoisers.native.small_networks import Swift, swift
+from mezzotint.denoisers.native.small_networks import NativeSmallNetwork, swift
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
 from mezzotint.denoisers.networks.gpt2 import GPT2
 from mezzotint.denoisers.networks.llama import EVERYTHING, MODULES, Decoder
 from mezzotint.denoisers.published.attention_patterns import Pattern, dense
 from mezzotint.denoisers.published.families import known
-from mezzotint.denoisers.published.fill_weights import Form, built, fill
+from mezzotint.denoisers.published.fill_weights import TensorForm, built, fill
 from mezzotint.denoisers.published.identify import Overrides, read_facts
 from mezzotint.errors import CheckpointError
 from mezzotint.layouts import Inputs
 
 
-class Aligned(nn.Module):
+class AlignedNetwork(nn.Module):
     """A decoder whose logits stand at the columns they predict, whatever its training did.
 
     Called with tensors it is (tokens, positions, attend, cache) -> logits.  It also has the halves that
@@ -83,7 +83,7 @@ class Aligned(nn.Module):
         """Float[..., V]: logits of Float[..., D]."""
         return self.decoder.head(h)
 
-    def ready(self) -> Swift | None:
+    def ready(self) -> NativeSmallNetwork | None:
         """Kernels for the weights as they are now, which give raw logits; None where there are none for them."""
         decoder = self.decoder
         return swift(decoder, MODULES, decoder.parts, _embedded(decoder)) if isinstance(decoder, Decoder) else None
@@ -109,10 +109,10 @@ def _embedded(decoder: Decoder) -> Callable[[Inputs, Tensor | None], Tensor]:
     return embedded
 
 
-class InPlace(nn.Module):
+class TrainableNetwork(nn.Module):
     """A network as objectives want it, to be trained: (inputs, t) -> logits at the columns they predict."""
 
-    def __init__(self, network: Aligned) -> None:
+    def __init__(self, network: AlignedNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -123,13 +123,13 @@ class InPlace(nn.Module):
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedModel:
     """An opened model."""
 
     name: str
     family: str
     """A key of `known.FAMILIES`."""
-    network: Aligned | DiffusionGemma
+    network: AlignedNetwork | DiffusionGemma
     """A `DiffusionGemma` for that family alone: text is read first, and its canvas is denoised behind it."""
     mask_id: int | None
     """The id that noise puts in a column's place; None for causal models and for uniform noise."""
@@ -166,9 +166,9 @@ class Published:
 
 def open_published(
     ref: str | Path | Checkpoint,
-    form: Form = Form(),  # noqa: B008 - without state
+    form: TensorForm = TensorForm(),  # noqa: B008 - without state
     given: Overrides = Overrides(),  # noqa: B008 - without state
-) -> Published:
+) -> PublishedModel:
     """Open a published model from a folder in the Hugging Face layout.
 
     Args:
@@ -189,9 +189,9 @@ def open_published(
     if isinstance(network, Decoder | GPT2):
         if facts.architecture.tied:
             network.head.weight = network.embed.weight
-        network = Aligned(network, pattern, int(row.shift))
-    assert isinstance(network, Aligned | DiffusionGemma)
-    return Published(
+        network = AlignedNetwork(network, pattern, int(row.shift))
+    assert isinstance(network, AlignedNetwork | DiffusionGemma)
+    return PublishedModel(
         name=checkpoint.name,
         family=facts.family,
         network=network.eval(),

@@ -49,7 +49,7 @@ def stacking(names: Iterable[str]) -> Stacking:
 
 
 @dataclass(frozen=True)
-class Names:
+class TensorNames:
     """A naming scheme; called with a parameter of `Decoder` and its shape."""
 
     whole: Mapping[str, str]
@@ -101,12 +101,12 @@ LLAMA_INSIDE = {
 }
 
 
-def llama(names: Iterable[str]) -> Names:
+def llama(names: Iterable[str]) -> TensorNames:
     """Llama, Qwen, Dream, SDAR, WeDLM, RND1 and LLaDA-MoE."""
-    return Names(LLAMA_WHOLE, "model.layers.{}.", LLAMA_INSIDE, stacking(names))
+    return TensorNames(LLAMA_WHOLE, "model.layers.{}.", LLAMA_INSIDE, stacking(names))
 
 
-def llada(names: Iterable[str]) -> Names:
+def llada(names: Iterable[str]) -> TensorNames:
     """LLaDA and MMaDA; some tools leave out the leading `model.`."""
     stem = "model.transformer." if any(name.startswith("model.transformer.") for name in names) else "transformer."
     inside = {
@@ -121,10 +121,10 @@ def llada(names: Iterable[str]) -> Names:
         "down": "ff_out",
     }
     whole = {"embed": stem + "wte", "norm": stem + "ln_f", "head": stem + "ff_out"}
-    return Names(whole, stem + "blocks.{}.", inside)
+    return TensorNames(whole, stem + "blocks.{}.", inside)
 
 
-def llada2(names: Iterable[str], query: int, key: int) -> Names:
+def llada2(names: Iterable[str], query: int, key: int) -> TensorNames:
     """LLaDA2 (Bailing-MoE-v2's names); rows of the fused matrix are `query` + `key` + `key`."""
     inside = LLAMA_INSIDE | {
         "q": "attention.query_key_value",
@@ -140,4 +140,4 @@ def llada2(names: Iterable[str], query: int, key: int) -> Names:
     }
     rows = {"q": (0, query), "k": (query, query + key), "v": (query + key, query + 2 * key)}
     whole = LLAMA_WHOLE | {"embed": "model.word_embeddings"}
-    return Names(whole, "model.layers.{}.", inside, stacking(names), rows)
+    return TensorNames(whole, "model.layers.{}.", inside, stacking(names), rows)

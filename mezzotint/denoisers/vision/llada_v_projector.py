@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mezzotint.checkpoints.folder import open_published
 from mezzotint.denoisers.published.config_fields import Fields
-from mezzotint.denoisers.published.fill_weights import Form, Piece, built, fill
+from mezzotint.denoisers.published.fill_weights import Piece, TensorForm, built, fill
 from mezzotint.errors import RequestError
 
 PLACEHOLDER = -200
@@ -33,7 +33,7 @@ class Projector(nn.Module):
         return self.outer(nn.functional.gelu(self.inner(features)))
 
 
-def open_projector(folder: str | Path, form: Form = Form()) -> Projector:  # noqa: B008 - without state
+def open_projector(folder: str | Path, form: TensorForm = TensorForm()) -> Projector:  # noqa: B008 - without state
     """Open the projector and the embedding of a LLaDA-V folder.
 
     Raises:

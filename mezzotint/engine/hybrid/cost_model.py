@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mezzotint.denoisers.causal_network import Causal, chain, prefill
-from mezzotint.denoisers.draft_network import Drafting, Growth
+from mezzotint.denoisers.causal_network import CausalNetwork, chain, prefill
+from mezzotint.denoisers.draft_network import DraftNetwork, TreeLimits
 
 Costs = tuple[float, ...]
 """Of rounds with 1, 2, 3, ... rows, in any unit, never falling."""
@@ -23,11 +23,11 @@ CONTEXT = 192
 
 AHEAD = 2
 """Block rows that verification drafts from, and measuring too."""
-GROWTH = Growth(nodes=15, gate=0.2, fan=2, beam=1)
+GROWTH = TreeLimits(nodes=15, gate=0.2, fan=2, beam=1)
 """How far its trees grow."""
 
 
-def measured(network: Causal, drafter: Drafting, rounds: int = 5) -> Costs:
+def measured(network: CausalNetwork, drafter: DraftNetwork, rounds: int = 5) -> Costs:
     """Milliseconds of rounds of 1 to 16 rows: the best of several, a few row counts measured, the others between them.
 
     The store of the network and that of the drafter must be empty, and are empty afterwards.  A store too small to

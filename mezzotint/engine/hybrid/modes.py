@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mezzotint.denoisers.causal_network import Floats
-from mezzotint.denoisers.draft_network import Growth
+from mezzotint.denoisers.draft_network import TreeLimits
 from mezzotint.engine.hybrid.cost_model import AHEAD, GROWTH, USUAL, Costs, worthwhile
 from mezzotint.engine.hybrid.draft_tree import Tree, repeat, walk
 from mezzotint.engine.hybrid.session import Session
@@ -88,7 +88,7 @@ class Verify:
             block = min(session.drafter.shape.block, self.depth - 1, max(depth - 1, 0))
             state, rows = session.draft(anchor, block)
             if depth:
-                growth = Growth(self.nodes, self.gate, self.fan, self.beam)
+                growth = TreeLimits(self.nodes, self.gate, self.fan, self.beam)
                 tokens, parents, scores = session.drafter.branches(state, rows, growth)
                 grown = Tree([anchor, *tokens], [-1, *parents], [1.0, *scores])
         at, score = 0, 1.0

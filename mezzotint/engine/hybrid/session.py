@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mezzotint.denoisers.causal_network import Causal, Floats, prefill, tree
-from mezzotint.denoisers.draft_network import Drafting
+from mezzotint.denoisers.causal_network import CausalNetwork, Floats, prefill, tree
+from mezzotint.denoisers.draft_network import DraftNetwork
 from mezzotint.engine.hybrid.draft_tree import Tree
 
 
 class Session:
     """A causal network, a drafter or none, and what both have read so far."""
 
-    def __init__(self, network: Causal, drafter: Drafting | None) -> None:
+    def __init__(self, network: CausalNetwork, drafter: DraftNetwork | None) -> None:
         self.network, self.drafter = network, drafter
         self.tokens: list[int] = []
         """Settled tokens; the anchor, chosen but not yet read by the network, is not among them."""

@@ -11,7 +11,7 @@ from mezzotint.checkpoints import Checkpoint, open_checkpoint
 from mezzotint.data.tokenizer import Tokenizer
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.bench import record
-from mezzotint.evaluate.bench.engines import Start, Task
+from mezzotint.evaluate.bench.engines import BenchStart, BenchTask
 from mezzotint.evaluate.bench.prompts import prompts, questions
 from mezzotint.evaluate.bench.setup import Bench, Raced, check
 from mezzotint.evaluate.bench.speed import dealt, measure, turned
@@ -47,12 +47,12 @@ def run(bench: Bench, command: Sequence[str], tell: Tell, save: Save) -> dict[st
     checkpoint = open_checkpoint(bench.model)
     tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
     chosen = prompts(bench.prompts)
-    tasks = {p.id: Task(p.messages, tokenizer.chat(list(p.messages)), bench.new_tokens) for p in chosen}
-    greeting = Task(GREETING, tokenizer.chat(GREETING), WARM_UP)
+    tasks = {p.id: BenchTask(p.messages, tokenizer.chat(list(p.messages)), bench.new_tokens) for p in chosen}
+    greeting = BenchTask(GREETING, tokenizer.chat(GREETING), WARM_UP)
     raced = Raced(bench, chosen, questions(bench.questions), tasks, greeting)
     for question in raced.questions:
         turn = [{"role": "user", "content": question.question}]
-        raced.asked[question.id] = Task(turn, tokenizer.chat(turn), bench.question_tokens)
+        raced.asked[question.id] = BenchTask(turn, tokenizer.chat(turn), bench.question_tokens)
     quizzed = sum(name in bench.asked for name in bench.engines)
     steps = len(bench.engines) * (1 + len(chosen)) + quizzed * len(raced.questions)
     with contextlib.ExitStack() as stack:
@@ -87,7 +87,7 @@ def _load(
     """Every engine that comes up, warmed up."""
     bench, workers = raced.bench, {}
     context = max(len(t.ids) + t.limit for t in (*raced.tasks.values(), *raced.asked.values(), raced.greeting))
-    start = Start(checkpoint.path, bench.model, bench.threads, checkpoint.tokenizer.eos_ids, context)
+    start = BenchStart(checkpoint.path, bench.model, bench.threads, checkpoint.tokenizer.eos_ids, context)
     for number, name in enumerate(bench.engines):
         tell(f"loading {name}", number)
         try:

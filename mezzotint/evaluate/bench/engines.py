@@ -15,7 +15,7 @@ from mezzotint.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class BenchStart:
     """What an engine is built from."""
 
     model: Path
@@ -30,7 +30,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class BenchTask:
     """One prompt."""
 
     messages: Sequence[dict[str, str]]
@@ -41,7 +41,7 @@ class Task:
 
 
 @dataclass(slots=True)
-class Written:
+class BenchAnswer:
     """One answer."""
 
     tokens: list[int]
@@ -53,13 +53,13 @@ class Written:
     first_token_seconds: float
 
 
-class Engine(Protocol):
+class BenchEngine(Protocol):
     """A loaded model that writes."""
 
     about: dict[str, Any]
     """Facts for the record: library, version, precision."""
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         """Answer one prompt greedily."""
         ...
 
@@ -67,7 +67,7 @@ class Engine(Protocol):
 class Transformers:
     """Hugging Face transformers, `generate` with its own cache, as its documentation shows it."""
 
-    def __init__(self, start: Start, dtype: str) -> None:
+    def __init__(self, start: BenchStart, dtype: str) -> None:
         _need("transformers", "transformers")
         if start.model.is_file():
             _need("accelerate", "accelerate, with which transformers reads .gguf files,")
@@ -85,7 +85,7 @@ class Transformers:
         self._eos = list(start.eos)
         self.about = {"library": f"transformers {version('transformers')}, torch {version('torch')}", "weights": dtype}
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         """Greedy `generate`; the streamer tells when the first token was there."""
         import torch
 
@@ -103,7 +103,7 @@ class Transformers:
             )
         seconds = time.perf_counter() - clock.start
         tokens = out[0, len(task.ids) :].tolist()
-        return Written(tokens, len(tokens) - 1, seconds, clock.ticks[1] - clock.start)
+        return BenchAnswer(tokens, len(tokens) - 1, seconds, clock.ticks[1] - clock.start)
 
 
 @dataclass(slots=True)
@@ -123,7 +123,7 @@ class _Clock:
 class LlamaCpp:
     """llama.cpp through llama-cpp-python, on the same file; greedy by the largest logit, without its samplers' cost."""
 
-    def __init__(self, start: Start) -> None:
+    def __init__(self, start: BenchStart) -> None:
         if start.model.suffix != ".gguf":
             raise ConfigError("llama.cpp reads .gguf files only: bench a model that is one, or leave llama.cpp out")
         _need("llama_cpp", "llama-cpp-python")
@@ -137,7 +137,7 @@ class LlamaCpp:
         self._read: list[int] = []
         self.about = {"library": f"llama-cpp-python {version('llama-cpp-python')}", "weights": "as stored"}
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         """Prompt in one batch, without what it shares with the text before, as its own `generate` does; then tokens."""
         import numpy as np
 
@@ -153,7 +153,7 @@ class LlamaCpp:
                 break
             llama.eval(tokens[-1:])
         self._read = [*task.ids, *tokens[:-1]]
-        return Written(tokens, len(tokens) - 1, time.perf_counter() - began, first - began)
+        return BenchAnswer(tokens, len(tokens) - 1, time.perf_counter() - began, first - began)
 
 
 def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mezzotint.checkpoints import Checkpoint
-from mezzotint.denoisers.causal_network import Causal, prefill
+from mezzotint.denoisers.causal_network import CausalNetwork, prefill
 from mezzotint.evaluate.bench.text_statistics import Estimate, Floats, Logits, bootstrap, wilson
 
 ROWS = 32
@@ -95,12 +95,12 @@ def torch_logits(checkpoint: Checkpoint, threads: int) -> Logits:
 def native_logits(checkpoint: Checkpoint, threads: int, capacity: int = 2048) -> Logits:
     """The native kernels, reading a text as they read a prompt."""
     from mezzotint.denoisers.native.decoder import NativeDecoder
-    from mezzotint.denoisers.native.runtime import Pool
+    from mezzotint.denoisers.native.runtime import ThreadPool
 
-    return causal_logits(NativeDecoder(checkpoint, Pool(threads), capacity))
+    return causal_logits(NativeDecoder(checkpoint, ThreadPool(threads), capacity))
 
 
-def causal_logits(network: Causal) -> Logits:
+def causal_logits(network: CausalNetwork) -> Logits:
     """A network with a cache as a function of whole texts; what the cache held is forgotten."""
 
     def logits(tokens: Sequence[int]) -> Floats:

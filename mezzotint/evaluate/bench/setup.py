@@ -8,7 +8,7 @@ from pydantic import Field
 from mezzotint.checkpoints import DEFAULT_MODEL
 from mezzotint.config import config
 from mezzotint.errors import ConfigError
-from mezzotint.evaluate.bench.engines import Task
+from mezzotint.evaluate.bench.engines import BenchTask
 from mezzotint.evaluate.bench.exact_match import Question
 from mezzotint.evaluate.bench.prompts import Prompt, prompts, questions
 from mezzotint.evaluate.bench.speed import Timing
@@ -46,11 +46,11 @@ class Raced:
     bench: Bench
     prompts: list[Prompt]
     questions: list[Question]
-    tasks: dict[str, Task]
+    tasks: dict[str, BenchTask]
     """By id of the prompt."""
-    greeting: Task
+    greeting: BenchTask
     """What engines warm up with."""
-    asked: dict[str, Task] = field(default_factory=dict)
+    asked: dict[str, BenchTask] = field(default_factory=dict)
     """By id of the question."""
     loads: dict[str, dict[str, Any]] = field(default_factory=dict)
     timings: dict[str, list[Timing]] = field(default_factory=dict)

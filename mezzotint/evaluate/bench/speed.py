@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, TypeVar
 
-from mezzotint.evaluate.bench.engines import Task, Written
+from mezzotint.evaluate.bench.engines import BenchAnswer, BenchTask
 from mezzotint.evaluate.bench.text_statistics import Estimate, bootstrap
 
 T = TypeVar("T")
-Write = Callable[[Task], Written]
+Write = Callable[[BenchTask], BenchAnswer]
 
 TOUCH = 4
 """New tokens of the uncounted answer at the beginning of a turn: caches and clocks come back up."""
@@ -29,7 +29,7 @@ class Timing:
     """Id of the prompt."""
     round: int
     prompt_tokens: int
-    written: Written
+    written: BenchAnswer
 
 
 def dealt(items: Sequence[T], rounds: int) -> list[list[T]]:
@@ -43,7 +43,7 @@ def turned(items: Sequence[T], by: int) -> list[T]:
     return [*items[by:], *items[:by]]
 
 
-def measure(write: Write, hand: Sequence[tuple[str, Task]], number: int, touch: Task) -> Iterator[Timing]:
+def measure(write: Write, hand: Sequence[tuple[str, BenchTask]], number: int, touch: BenchTask) -> Iterator[Timing]:
     """One engine's turn: the uncounted `touch`, then every prompt of the hand.
 
     Args:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from mezzotint.errors import MezzotintError
-from mezzotint.evaluate.bench.engines import Engine, Start, Task, Written
+from mezzotint.evaluate.bench.engines import BenchAnswer, BenchEngine, BenchStart, BenchTask
 from mezzotint.evaluate.bench.machine import forget_peak, peak_memory
 
-Build = Callable[[str, Start], Engine]
+Build = Callable[[str, BenchStart], BenchEngine]
 """(name, what it is built from) -> a loaded engine."""
 
 
@@ -35,7 +35,7 @@ class EngineFailed(Exception):
 class Worker:
     """The parent's end of an engine's process."""
 
-    def __init__(self, command: Sequence[str], name: str, start: Start) -> None:
+    def __init__(self, command: Sequence[str], name: str, start: BenchStart) -> None:
         """Starts the process and waits until the model is loaded.
 
         Args:
@@ -67,9 +67,9 @@ class Worker:
         self.load_peak: int = ready["peak"]
         """Most memory while loading, bytes."""
 
-    def write(self, task: Task) -> Written:
+    def write(self, task: BenchTask) -> BenchAnswer:
         """One answer; raises EngineFailed if the engine cannot give it."""
-        return Written(**self._ask({"do": "write", "task": asdict(task)})["written"])
+        return BenchAnswer(**self._ask({"do": "write", "task": asdict(task)})["written"])
 
     def peak(self) -> int:
         """Most memory since it was loaded, bytes."""
@@ -111,19 +111,19 @@ def serve(build: Build) -> None:
     # libraries print to standard output as they like; only this file object still reaches the parent
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    engine: Engine | None = None
+    engine: BenchEngine | None = None
     for line in sys.stdin:
         command = json.loads(line)
         try:
             if command["do"] == "load":
                 began = time.perf_counter()
                 settings = {**command["start"], "model": Path(command["start"]["model"])}
-                engine = build(command["engine"], Start(**{**settings, "eos": tuple(settings["eos"])}))
+                engine = build(command["engine"], BenchStart(**{**settings, "eos": tuple(settings["eos"])}))
                 reply = {"about": engine.about, "seconds": time.perf_counter() - began, "peak": peak_memory()}
                 forget_peak()
             elif command["do"] == "write":
                 assert engine is not None, "loaded before it is asked"
-                reply = {"written": asdict(engine.write(Task(**command["task"])))}
+                reply = {"written": asdict(engine.write(BenchTask(**command["task"])))}
             else:
                 reply = {"peak": peak_memory()}
         except MezzotintError as error:

@@ -10,7 +10,7 @@ from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
 from mezzotint.decode.samplers.embedding_canvas import begin, one_time, own_times, reading, unread
-from mezzotint.denoisers.networks.embedding_network import VectorsConfig
+from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.forms.tokens import Rows
 from mezzotint.processes.gaussian import Gaussian
@@ -42,8 +42,8 @@ class Latent:
 
     def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
         if self.conditioned is None:
-            return VectorsConfig(trunk=trunk).build(self.process)
-        return self.conditioned(VectorsConfig(trunk=trunk, conditions=True).build(self.process))
+            return EmbeddingNetworkConfig(trunk=trunk).build(self.process)
+        return self.conditioned(EmbeddingNetworkConfig(trunk=trunk, conditions=True).build(self.process))
 
     def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:
         laid = begin(rows, self.process, seeds)

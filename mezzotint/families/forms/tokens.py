@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from mezzotint.decode.caches.policies import Settled
+from mezzotint.decode.caches.policies import FinishedBlocks
 from mezzotint.decode.canvas import Canvas, Prior, Step, infill
 from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
@@ -25,7 +25,7 @@ Reading = Callable[[Any], Denoise]
 """A network -> what one canvas is read with, from its first step to its last."""
 
 
-class Form(Protocol):
+class CanvasForm(Protocol):
     """See above."""
 
     @property
@@ -65,8 +65,8 @@ def whole(network: Any) -> Denoise:
 
 
 def settled(block: int) -> Reading:
-    """Block-causal networks: every finished block once (decode/caches/policies.py `Settled`)."""
-    return lambda network: Reader(network, Settled(block), partial(block_causal, block))
+    """Block-causal networks: every finished block once (decode/caches/policies.py `FinishedBlocks`)."""
+    return lambda network: Reader(network, FinishedBlocks(block), partial(block_causal, block))
 
 
 def everything(network: Any) -> Denoise:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mezzotint.errors import ConfigError
 from mezzotint.processes.markov import beta_schedules, transition_matrices
-from mezzotint.processes.markov.chain import Chain, Mixing, Powers, even, mask, survival
+from mezzotint.processes.markov.chain import MarkovChain, Mixing, Powers, even, mask, survival
 
 MOST = 4096
 """Ids of which a matrix over all of them is still made."""
@@ -25,7 +25,7 @@ def betas(name: str, steps: int, high: float) -> Tensor:
 
 def chain(
     name: str, beta: Tensor, vocab: int, mask_id: int, width: int, nearest: Sequence[Sequence[int]] = ()
-) -> Chain:
+) -> MarkovChain:
     """The chain of that name by Float64[T] `beta`; all but the absorbing one spare [MASK].
 
     `width` is that of a band; `nearest` are the neighbours of every id, of which beta is a rate, rounded to powers of
@@ -34,7 +34,7 @@ def chain(
     Raises:
         ConfigError: a chain of neighbours without any.
     """
-    make: dict[str, Callable[[], Chain]] = {
+    make: dict[str, Callable[[], MarkovChain]] = {
         "absorbing": lambda: Mixing(survival(beta), mask(vocab, mask_id)),
         "uniform": lambda: Mixing(survival(beta), even(vocab, but=mask_id)),
         "gaussian": lambda: transition_matrices.without(transition_matrices.gaussian(vocab - 1, beta, 1.0), mask_id),
@@ -44,7 +44,9 @@ def chain(
     return make[name]()
 
 
-def even_loss(name: str, counts: Sequence[int], nearest: Sequence[Sequence[int]], steps: int, mask_id: int) -> Chain:
+def even_loss(
+    name: str, counts: Sequence[int], nearest: Sequence[Sequence[int]], steps: int, mask_id: int
+) -> MarkovChain:
     """The chain of which every step takes as much of the information about x_0 (App. A.3, mutual information).
 
     As published k / (T + 1) of it is gone after step k.  Into [MASK] that is the standard table itself.

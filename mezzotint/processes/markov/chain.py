@@ -6,7 +6,7 @@ questions about the steps i + 1 .. j together, the matrix Q_{i+1} ... Q_j:
     forward(p, i, j)    p times the matrix: where a distribution over ids goes
     backward(x, i, j)   its column x: how likely each id is to become x
 
-Times are Long[B, 1], one per sequence.  `Mixing` needs no matrix, `Powers` a few, `Listed` all of them.
+Times are Long[B, 1], one per sequence.  `Mixing` needs no matrix, `Powers` a few, `ListedChain` all of them.
 """
 
 from abc import ABC, abstractmethod
@@ -22,7 +22,7 @@ from mezzotint.rng import Rng, draw
 _FRESH = 1
 
 
-class Chain(nn.Module, ABC):
+class MarkovChain(nn.Module, ABC):
     """A chain of `steps` steps over `vocab` ids; matrices are float64."""
 
     steps: int
@@ -53,7 +53,7 @@ class Chain(nn.Module, ABC):
         return self(ids, at[:1], at[1:])[0]
 
 
-class Mixing(Chain):
+class Mixing(MarkovChain):
     """x stays itself with probability a_j / a_i, else it is drawn from `stationary`; no matrix is made.
 
     Args:
@@ -88,7 +88,7 @@ class Mixing(Chain):
         return torch.where(late > 0, late / early.clamp_min(torch.finfo(torch.float64).tiny), 0.0)[..., None]
 
 
-class Listed(Chain):
+class ListedChain(MarkovChain):
     """Any matrices, Float64[T, V, V]; keeps them and their products, so for small vocabularies.
 
     `stationary` is uniform unless given.
@@ -127,7 +127,7 @@ class Listed(Chain):
         return product
 
 
-class Powers(Chain):
+class Powers(MarkovChain):
     """Powers of one matrix: the chain stands at base ** powers[k] after k steps.
 
     Only the squarings of the base are kept, and vectors are sent through those that a power is made of.
@@ -171,10 +171,10 @@ class Powers(Chain):
             yield square, (power >> bit) & 1 == 1
 
 
-class Ending(Chain):
+class Ending(MarkovChain):
     """Another chain whose last step sends everything to [MASK], so that it ends where sampling begins."""
 
-    def __init__(self, inner: Chain, mask_id: int) -> None:
+    def __init__(self, inner: MarkovChain, mask_id: int) -> None:
         super().__init__()
         self.inner, self.steps, self.vocab, self.mask_id = inner, inner.steps, inner.vocab, mask_id
         self.register_buffer("stationary", mask(inner.vocab, mask_id))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mezzotint.processes.base import Process
-from mezzotint.processes.markov.chain import Chain
+from mezzotint.processes.markov.chain import MarkovChain
 from mezzotint.rng import Rng
 
 
@@ -20,7 +20,7 @@ class Chained(Process):
         floor: added to every probability before its logarithm; 1e-20 in the text code, 1e-6 in the image code.
     """
 
-    def __init__(self, chain: Chain, floor: float = 1e-20) -> None:
+    def __init__(self, chain: MarkovChain, floor: float = 1e-20) -> None:
         super().__init__()
         self.chain, self.vocab, self.floor = chain, chain.vocab, floor
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.errors import ConfigError
-from mezzotint.processes.markov.chain import Listed, even, stochastic
+from mezzotint.processes.markov.chain import ListedChain, even, stochastic
 
 
 def uniform(vocab: int, beta: Tensor) -> Tensor:
@@ -100,14 +100,14 @@ def power(rates: Tensor, amount: float) -> Tensor:
     return stochastic(torch.matrix_exp(amount * rates.double()))
 
 
-def without(matrices: Tensor, mask_id: int) -> Listed:
+def without(matrices: Tensor, mask_id: int) -> ListedChain:
     """The chain of matrices over V - 1 ids, with [MASK] put in as an id that nothing reaches or leaves."""
     steps, rest = matrices.shape[0], matrices.shape[-1]
     others = torch.arange(rest + 1) != mask_id
     out = torch.zeros(steps, rest + 1, rest + 1, dtype=torch.float64)
     out[:, mask_id, mask_id] = 1
     out[:, others[:, None] & others] = matrices.reshape(steps, -1)
-    return Listed(out, even(rest + 1, but=mask_id))
+    return ListedChain(out, even(rest + 1, but=mask_id))
 
 
 def _moved(target: Tensor, beta: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mezzotint.denoisers.causal_network import Causal, Floats, advance, prefill
-from mezzotint.train.drafter.append_log import Journal
+from mezzotint.denoisers.causal_network import CausalNetwork, Floats, advance, prefill
+from mezzotint.train.drafter.append_log import AppendLog
 
 Chat = Callable[[list[dict[str, str]]], list[int]]
 Top = Callable[[Floats, int], tuple[NDArray[np.int32], Floats, Floats]]
@@ -62,7 +62,7 @@ class _Conversation:
 class Writer:
     """Fills a folder with answered conversations."""
 
-    def __init__(self, folder: Path, network: Causal, chat: Chat, top: Top, plan: Plan) -> None:
+    def __init__(self, folder: Path, network: CausalNetwork, chat: Chat, top: Top, plan: Plan) -> None:
         self.folder, self.network, self.chat, self.top, self.plan = folder, network, chat, top, plan
         folder.mkdir(parents=True, exist_ok=True)
         self.index = Index(folder)
@@ -164,7 +164,7 @@ class Index:
         self.folder = folder
         self.spans: list[tuple[int, int]] = []
         self.next_number = 0
-        self._journal = Journal(folder / "index.jsonl")
+        self._journal = AppendLog(folder / "index.jsonl")
         for entry in self._journal.entries:
             self.spans.append((entry["start"], entry["length"]))
             self.next_number = max(self.next_number, entry["number"] + 1)

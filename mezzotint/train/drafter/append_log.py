@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Journal:
+class AppendLog:
     """The whole lines of a file; one that a kill tore is written over by the next."""
 
     def __init__(self, path: Path) -> None:

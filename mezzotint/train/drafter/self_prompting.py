@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mezzotint.denoisers.causal_network import Causal, advance, prefill
+from mezzotint.denoisers.causal_network import CausalNetwork, advance, prefill
 from mezzotint.train.drafter.answers import Chat, Top, sampled
-from mezzotint.train.drafter.append_log import Journal
+from mezzotint.train.drafter.append_log import AppendLog
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def header(chat: Chat) -> tuple[int, ...]:
 
 
 def asked(
-    network: Causal, top: Top, numbers: Iterable[int], asking: Asking, lanes: int
+    network: CausalNetwork, top: Top, numbers: Iterable[int], asking: Asking, lanes: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Numbers and prompts as they are finished; none for a number whose prompt does not end.
 
@@ -95,7 +95,7 @@ class Book:
         self.drawn = {**drawn, "page": page}
         self.prompts: dict[int, str] = {}
         self._asked: set[int] = set()
-        self._journal = Journal(path)
+        self._journal = AppendLog(path)
         for entry in self._journal.entries:
             if entry["drawn"] == self.drawn:
                 self.prompts |= {int(number): prompt for number, prompt in entry["prompts"].items()}
