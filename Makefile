@@ -17,11 +17,12 @@ endif
 export MEZZOTINT_PROMPT
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check clean
+.PHONY: help setup run test check docs clean
 
 help:
 	@echo 'make run PROMPT="..."   answer a prompt with the default model'
 	@echo 'make test               every check and test'
+	@echo 'make docs               the documentation, with the reference of every module, in site/'
 	@echo 'make setup              what both need first: packages, the model, the native kernels'
 
 setup: $(STAMPS)/model
@@ -66,5 +67,16 @@ check: $(STAMPS)/self
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/budgets.py
 
+# the reference is read from the sources, so this needs neither torch nor the package itself
+$(VENV)/docs/stamp: requirements-docs.txt
+	$(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --disable-pip-version-check --quiet -r requirements-docs.txt
+	@touch $@
+
+# strict: a link or an anchor that leads nowhere, and a docstring that names no parameter of its function, stop it
+docs: $(VENV)/docs/stamp
+	PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
+	@echo 'open site/index.html'
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

@@ -29,7 +29,7 @@ def aligned(path: Path, rates: Tensor, inserted: Tensor, replaced: Tensor, blank
     Args:
         path: the texts, column by column.
         rates: Float[B, N, 3], of insertions right of each column, of deletions and of replacements.
-        inserted, replaced: Float[B, N, V], log-probabilities of the new tokens.
+        inserted: Float[B, N, V], log-probabilities of the new tokens.
         blank: the id of nothing.
     """
     out = rates[..., 0] * path.gaps + rates[..., 1:].sum(-1) * path.editable

@@ -1,0 +1,73 @@
+"""The written documentation leads somewhere: links, anchors and the files that it and the docstrings name exist.
+
+`make docs` builds the site strictly, which finds more; this needs nothing but the sources.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAMED = re.compile(r"(?<![\w./*<-])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|md|cpp|hpp|toml))\b")
+HOMES = ("", "mezzotint", "tests", "docs")
+"""Where a path that a text names may begin."""
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and mkdocs make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading).strip().lower() for heading in headings]
+    return {re.sub(r"\s+", "-", heading) for heading in plain}
+
+
+def exists(path: str, beside: Path) -> bool:
+    homes = [*(ROOT / home for home in HOMES), beside, *beside.parents]
+    return any((home / path).exists() for home in homes if home.is_relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page):
+    dead = []
+    for link in LINK.findall(page.read_text(encoding="utf-8")):
+        if ":" in link:
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            dead.append(link)
+    assert not dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    if page.name == "CHANGELOG.md":
+        pytest.skip("tells of files as they were")
+    named = NAMED.findall(page.read_text(encoding="utf-8"))
+    assert [path for path in named if not exists(path, page.parent)] == []
+
+
+def test_files_that_docstrings_name_exist():
+    gone = []
+    for source in sorted((ROOT / "mezzotint").rglob("*.py")):
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+                named = NAMED.findall(ast.get_docstring(node) or "")
+                gone += [f"{source.relative_to(ROOT)}: {path}" for path in named if not exists(path, source.parent)]
+    assert gone == []
+
+
+def test_every_page_is_in_the_menu():
+    def pages(entry):
+        if isinstance(entry, str):
+            return {entry}
+        return set().union(*map(pages, entry.values() if isinstance(entry, dict) else entry))
+
+    menu = pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
+    written = {str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md")}
+    assert written <= menu, written - menu
+    assert {page for page in menu - written if not (ROOT / page).exists()} == {"index.md"}
