@@ -19,6 +19,8 @@ from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 from mezzotint.evaluate.generative import counted
 from mezzotint.league.play import FAMILIES, held_windows
 from mezzotint.models.trained import TrainedModel, measure, objective_of
+from mezzotint.recipes import load
+from mezzotint.recipes.from_scratch import Small
 from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
 
@@ -34,7 +36,8 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=512, help="held-out windows")
     parser.add_argument("--out", type=Path, help="where the run is kept; runs/against-FAMILY if not given")
     given = parser.parse_args()
-    recipe = FAMILIES[given.family]()
+    recipe, _ = load(FAMILIES[given.family])
+    assert isinstance(recipe, Small)
     train = replace(recipe.train, steps=given.steps, max_minutes=None, eval_every=max(1, given.steps // 4))
     recipe = replace(recipe, data=given.corpus, samples=1, train=train)
     folder = given.out or Path("runs") / f"against-{given.family}"

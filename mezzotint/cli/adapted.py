@@ -24,9 +24,6 @@ HOLE = re.compile(r" ?(_{3,})")
 TOKENS = 32
 """New tokens where none are asked for and the prompt has no hole."""
 
-USUAL = {(False, False): "eb", (False, True): "dream-ref", (True, False): "sdar", (True, True): "fdllm2"}
-"""(block by block, shifted logits) -> the preset; causal networks have their own."""
-
 
 def folder_of(model: str, family: str | None = None) -> Path | None:
     """Where the model of such a run, or an exported one, lies; None if `model` names something else, or has a family.
@@ -127,6 +124,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset | SelfVerified", 
     from mezzotint.decode.methods.presets import PRESETS, Preset
     from mezzotint.decode.methods.registry import METHODS, unknown
     from mezzotint.decode.methods.speculative import SelfVerified
+    from mezzotint.denoisers.published.families import family_of, usual_method
 
     if refused := settings.given("mode", "rule", "level", "correct", "accept", "system", "backend", "verifier"):
         raise ConfigError(
@@ -135,9 +133,7 @@ def _preset(folder: Path, settings: Settings) -> tuple["Preset | SelfVerified", 
         )
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     block = config.get("block_size")
-    shift = bool(config.get("shift_logits"))
-    usual = ("wedlm", "idlm")[shift] if config.get("is_causal") else USUAL[bool(block), shift]
-    name = settings.preset or usual
+    name = settings.preset or usual_method(config, family_of(config, str(folder / "config.json")))
     how = METHODS.get(name)
     if not isinstance(how, Preset | SelfVerified):
         raise unknown(name, [*PRESETS, "idlm"])

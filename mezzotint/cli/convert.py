@@ -70,6 +70,8 @@ def _published(folder: Path, out: Path, family: str, mask_id: int | None) -> Non
         shift=model.shift,
         stop_ids=model.stop_ids,
         pad_id=model.pad_id,
+        # those layouts do not name the token that stands for two masks
+        method="" if model.stretch_ids else model.method,
     )
     write(model.network.decoder, out, marks, model.tokenizer.json if model.tokenizer else "")
 

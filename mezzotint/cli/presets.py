@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from mezzotint.cli.published import USUAL
-
 
 def records() -> dict[str, dict[str, Any]]:
     """Every field of every preset."""
@@ -18,13 +16,14 @@ def rows() -> list[list[str]]:
     from mezzotint.config import to_dict
     from mezzotint.decode.methods.presets import Preset
     from mezzotint.decode.methods.registry import METHODS
+    from mezzotint.denoisers.published.families import FAMILIES
 
     made: list[list[str]] = []
     for name, how in METHODS.items():
         plain = to_dict(type(how)())
         changed = (f"{key} {_short(value)}" for key, value in to_dict(how).items() if value != plain[key])
         about = "" if isinstance(how, Preset) else (type(how).__doc__ or "").partition("\n")[0]
-        usual = ", ".join(family for family, preset in USUAL.items() if preset == name)
+        usual = ", ".join(family for family, row in FAMILIES.items() if row.method == name)
         made.append([name, usual or "-", f"{about} {', '.join(changed)}".strip()])
     return made
 

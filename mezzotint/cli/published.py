@@ -17,25 +17,6 @@ if TYPE_CHECKING:
     from mezzotint.decode.methods.registry import Method, Running
     from mezzotint.denoisers.published.open import PublishedModel
 
-USUAL = {
-    "llada": "llada-ref",
-    "llada_moe": "llada-ref",
-    "llada2": "llada2",
-    "dream": "dream-ref",
-    "dreamon": "dreamon",
-    "diffullama": "diffullama",
-    "diffugpt": "diffullama",
-    "sdar": "sdar",
-    "fast_dllm": "fdllm2",
-    "wedlm": "wedlm",
-    "rnd1": "rnd1",
-    "diffcoder": "diffcoder",
-    "open_dcoder": "dream-ref",
-    "diffusion_gemma": "dgemma",
-    "idlm": "idlm",
-}
-"""The preset that a family's authors decode with, by family; others take `eb`."""
-
 
 def folder_of(model: str, family: str | None = None) -> Path | None:
     """The folder of a published diffusion model; None if `model` is something else, such as a causal model.
@@ -158,6 +139,6 @@ def _way(published: "PublishedModel", settings: Settings) -> tuple["Method | Uni
         raise ConfigError(f"--{refused[0]} is for the default model: published ones take --preset, --steps and --block")
     if settings.verifier is not None and settings.preset != "judged":
         raise ConfigError("--verifier is for --preset judged: leave it out, or add the preset")
-    name = settings.preset or USUAL.get(published.family, "eb")
+    name = settings.preset or published.method
     given = {key: getattr(settings, key) for key in settings.given("temperature", "top_p", "steps", "block")}
     return tuned(named(published, name), name, **given), name

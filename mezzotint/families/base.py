@@ -9,7 +9,6 @@ from torch import Tensor
 from mezzotint.decode.guidance.classifier import Chances
 from mezzotint.decode.guidance.gradients import Moments
 from mezzotint.decode.rule import Rule
-from mezzotint.decode.samplers.time_grid import Update
 from mezzotint.families.forms.tokens import CanvasForm
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
@@ -24,10 +23,11 @@ class Family:
     process: Process
     objective: Objective
     """The paper's training loss."""
-    rule: Rule
-    """The paper's own sampler, as a decoding rule; others may be used instead."""
-    update: Update | None = None
-    """One step of the sampler on its own, (raw, x_t, t, s, rng) -> x_s, where the rule walks a grid of times."""
+    rule: Rule | None = None
+    """The paper's own sampler, as a decoding rule; None: `method`."""
+    method: str = ""
+    """The preset of decode/methods/registry.py that decodes what was trained, for families that start from a causal
+    model; their exports name it."""
     bound: Objective | None = None
     """The bound on -log p in nats per token, where the training loss is another one."""
     reading: Layout = Full()  # noqa: RUF009 - frozen and without state
@@ -39,9 +39,9 @@ class Family:
     form: CanvasForm | None = None
     """How texts lie on a canvas, for models from scratch; None: one column per token, all read in every step."""
     chances: Chances | None = None
-    """(raw, x_t, t, s) -> Float[B, W, V], what `update` draws from, where guidance may change it."""
+    """(raw, x_t, t, s) -> Float[B, W, V], what the sampler draws from, where guidance may change it."""
     moments: Moments | None = None
-    """(raw, z_t, t, s) -> mean and deviation of what `update` draws, where it is normal and may be steered."""
+    """(raw, z_t, t, s) -> mean and deviation of what the sampler draws, where it is normal and may be steered."""
 
 
 def log_p(raw: Tensor, never: int | None = None) -> Tensor:

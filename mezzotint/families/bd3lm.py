@@ -67,7 +67,7 @@ class BD3LM:
         # every time counts here; the published loss begins at 1e-3, where some schedules have lost a good part
         every = Absorbing(vocab, mask_id, complete(self.schedule))
         bound = mdlm(every, BlockStrata(self.block, 0.0), NoisyThenClean(self.block)).objective
-        return Family(process, loss, rule, None, bound, BlockCausal(self.block), self.block, form=form)
+        return Family(process, loss, rule, bound=bound, reading=BlockCausal(self.block), block=self.block, form=form)
 
 
 def bd3lm(process: Absorbing, block: int, clip: Range | None = None, weight: Weight | None = None) -> Family:

@@ -83,7 +83,7 @@ def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) ->
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         return draw(process.back(log_p(raw, never).exp(), x_t, s, t).softmax(-1), rng)
 
-    return Family(process, Denoising(process, loss, grid), GridRule(update), update, Denoising(process, bound, grid))
+    return Family(process, Denoising(process, loss, grid), GridRule(update), bound=Denoising(process, bound, grid))
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ Loss      cross-entropy / t at masked columns, a mean over masked columns (objec
 Network   attention goes from causal to full while training, a fresh random mask in every step; logits one column early:
           denoisers/published/open.py undoes the shift, denoisers/published/add_mask.py in training; the first column is
           never noised
-Sampler   every masked column is written with chance 1 / (steps left): the preset `diffullama` of
-          decode/methods/presets.py
+Sampler   published checkpoints: the preset `diffullama` of decode/methods/presets.py, every masked column is written
+          with chance 1 / (steps left), in 64 steps however short the text.  What is trained here: `dream-ref`, a step
+          per column, since holes are short
 Checked   tests/parity/test_diffullama.py (masks, logits), its generations; tests/families/test_published.py (loss)
 """
 
@@ -19,7 +20,6 @@ from torch import Tensor
 
 from mezzotint.batch import Batch
 from mezzotint.config import config
-from mezzotint.decode.rule import ancestral
 from mezzotint.denoisers.published.attention_patterns import AnnealedPattern
 from mezzotint.families.base import Family
 from mezzotint.layouts import Attend, Inputs
@@ -47,8 +47,7 @@ class DiffuLLaMA:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         objective = Counted(process, count=per_masked, times=Clipped(whole, self.eps, 1.0), given=1)
-        rule = ancestral(process.schedule, process.prior)
-        return Family(process, Annealing(objective, self.anneal), rule, bound=objective, lookback=1)
+        return Family(process, Annealing(objective, self.anneal), method="dream-ref", bound=objective, lookback=1)
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ def diffusion_bert(
         return steps * process.cost(read(raw), x_0, x_t, t, before(t, steps))
 
     loss = Denoising(process, DiffusionBERTLoss(process, steps, weight, read), grid)
-    return Family(process, loss, GridRule(step), step, Denoising(process, bound, grid))
+    return Family(process, loss, GridRule(step), bound=Denoising(process, bound, grid))
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,7 @@ def diffusion_lm(process: Gaussian, steps: int, back: GaussianReverse | None = N
         process,
         loss,
         LatentGrid(update, process.round),
-        update,
-        bound,
+        bound=bound,
         form=Latent(process, steps),
         moments=update.moments,
     )

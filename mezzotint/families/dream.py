@@ -21,10 +21,6 @@ from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
-from mezzotint.decode.propose import entropy
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import by_budget
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.objectives.masked_cross_entropy import Counted, inverse, per_masked
 from mezzotint.objectives.times import Clipped, whole
@@ -49,10 +45,9 @@ class Dream:
 
 def dream(process: Absorbing, eps: float = 1e-3, near: float | None = 0.1) -> Family:
     """Dream on a process."""
-    never = Ban(torch.arange(process.vocab) == process.mask_id)
     weigh = inverse if near is None else Cart(near)
     objective = Counted(process, weigh, per_masked, Clipped(whole, eps, 1.0), given=1)
-    return Family(process, objective, Unmask(entropy, by_budget, shapers=(never,)), lookback=1)
+    return Family(process, objective, method="dream-ref", lookback=1)
 
 
 @dataclass(frozen=True)

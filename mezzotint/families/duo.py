@@ -60,11 +60,11 @@ class Duo:
         discrete = Denoising(process, at_levels(nelbo(process), self.schedule))
         update = PsiStep(process, self.kappa, self.nucleus, self.greedy)
         if not self.curriculum:
-            return Family(process, discrete, TimeGrid(update), update)
+            return Family(process, discrete, TimeGrid(update))
         twin = GaussianArgmax(process.ids, *self.gamma)
         tau, few = self.tau, self.largest
         lesson = Curriculum(twin, self.schedule, nelbo(process), discrete, self.curriculum, tau, mask_id, few)
-        return Family(process, lesson, TimeGrid(update), update, discrete)
+        return Family(process, lesson, TimeGrid(update), bound=discrete)
 
 
 def nelbo(process: Uniform) -> LevelLoss:

@@ -12,14 +12,9 @@ Checked   tests/families/test_published.py; tests/objectives/test_fixed_count_ma
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.fixed_count_masks import Exactly
@@ -40,8 +35,6 @@ class EfficientDLM:
     """The smallest share that is masked."""
     half_life: float | None = Field(default=0.25, gt=0)
     """Share of a block within which a column's weight doubles where little is masked; null takes columns alike."""
-    threshold: float = Field(default=0.9, ge=0, le=1)
-    """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
@@ -49,6 +42,4 @@ class EfficientDLM:
         times, layout = Clipped(PerBlock(self.block), self.eps, 1.0), NoisyThenClean(self.block)
         choose = Exactly(self.block, self.half_life)
         objective = Counted(process, count=per_masked, times=times, layout=layout, choose=choose)
-        never = Ban(torch.arange(vocab) == mask_id)
-        rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
-        return Family(process, objective, rule, reading=BlockCausal(self.block), block=self.block)
+        return Family(process, objective, method="nemotron", reading=BlockCausal(self.block), block=self.block)

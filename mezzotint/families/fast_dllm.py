@@ -12,14 +12,9 @@ Checked   tests/families/test_published.py
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Seeded, Unmask
-from mezzotint.decode.select import Above
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.masked_cross_entropy import Counted, per_masked, plain
@@ -37,14 +32,12 @@ class FastDLLM:
     """Columns per block; texts must be a whole number of blocks."""
     eps: float = Field(default=1e-3, gt=0, lt=1)
     """The smallest share that is masked."""
-    threshold: float = Field(default=0.9, ge=0, le=1)
-    """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         times, layout = Clipped(PerBlock(self.block), self.eps, 1.0), NoisyThenClean(self.block)
         objective = Counted(process, plain, per_masked, times, layout, given=1, mirrored=True)
-        never = Ban(torch.arange(vocab) == mask_id)
-        rule = Seeded(Unmask(likeliest, Above(self.threshold), shapers=(never,)), self.block)
-        return Family(process, objective, rule, reading=BlockCausal(self.block), block=self.block, lookback=1)
+        return Family(
+            process, objective, method="fdllm2", reading=BlockCausal(self.block), block=self.block, lookback=1
+        )

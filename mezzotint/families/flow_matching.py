@@ -25,13 +25,13 @@ from mezzotint.decode.samplers.flow_euler import Euler
 from mezzotint.decode.samplers.time_grid import TimeGrid, Update
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family, log_p
-from mezzotint.families.udlm import continuous, udlm
+from mezzotint.families.udlm import continuous, step
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
 from mezzotint.processes import mixture_path
 from mezzotint.processes.mixture_path import ConditionalCoupling, FlowSchedule, MixturePath, Power
 from mezzotint.processes.uniform import Uniform
-from mezzotint.rng import Rng
+from mezzotint.rng import Rng, draw
 
 EARLIEST = 1e-3
 """Times nearer to the clean end are not trained on: the rate is unbounded there."""
@@ -77,16 +77,15 @@ def flow_matching(process: MixturePath, loss: TokenLoss, solver: Update) -> Fami
     """Flow matching on a process, with a token loss and a solver."""
     objective = Denoising(process, loss, Clipped(whole, EARLIEST, 1.0))
     alone = MixturePath(process.source, process.schedule)
-    return Family(process, objective, TimeGrid(solver), solver, bound(alone))
+    return Family(process, objective, TimeGrid(solver), bound=bound(alone))
 
 
 def reversal(process: MixturePath, loss: TokenLoss, noise: Uniform) -> Family:
     """The same training on a uniform source, with the sampler and the bound of its noise run backwards."""
-    step, nats = udlm(noise).update, continuous(noise)
-    assert step is not None
+    nats = continuous(noise)
 
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        return step(noise.alone(raw, x_t, t), x_t, t, s, rng)
+        return draw(step(noise, noise.alone(raw, x_t, t), x_t, t, s), rng)
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         return nats(noise.alone(raw, x_t, t), x_0, x_t, t)

@@ -86,7 +86,7 @@ def gidd(process: Mixture, weigh: Weights, times: Even, min_p: float = 0.0) -> F
         return draw(step(process, raw, x_t, t, s, min_p), rng)
 
     bound = Denoising(process, loss(process, process.weight), Even(1e-7))
-    return Family(process, Denoising(process, loss(process, weigh), times), TimeGrid(update), update, bound)
+    return Family(process, Denoising(process, loss(process, weigh), times), TimeGrid(update), bound=bound)
 
 
 def loss(process: Mixture, weigh: Weights) -> TokenLoss:

@@ -14,14 +14,9 @@ Checked   tests/families/test_published.py (the loss, and the two streams agains
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import leftmost
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Causal, CausalNoisyThenClean
 from mezzotint.objectives.masked_and_next_token import MaskedAndNextToken
@@ -46,8 +41,6 @@ class IDLM:
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         layout = CausalNoisyThenClean(self.block)
         masked = Counted(process, plain, per_masked, everything, layout, given=1)
-        never = Ban(torch.arange(vocab) == mask_id)
-        rule = Unmask(likeliest, leftmost, shapers=(never,))
         return Family(
-            process, MaskedAndNextToken(masked, 1, self.following), rule, reading=Causal(), block=1, lookback=1
+            process, MaskedAndNextToken(masked, 1, self.following), method="idlm", reading=Causal(), block=1, lookback=1
         )

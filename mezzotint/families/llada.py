@@ -13,14 +13,9 @@ Checked   tests/parity/test_llada.py (logits), test_llada_generation.py; tests/f
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import most_confident
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.objectives.masked_cross_entropy import Counted, per_text, per_token
 from mezzotint.objectives.times import Clipped, Times, whole
@@ -45,7 +40,6 @@ class LLaDA:
 
 def llada(process: Absorbing, eps: float = 1e-3, times: Times = whole, *, answers: bool = False) -> Family:
     """LLaDA on a process; `times` are uniform and become shares in [eps, 1]."""
-    never = Ban(torch.arange(process.vocab) == process.mask_id)
     count = per_text if answers else per_token
     objective = Counted(process, count=count, times=Clipped(times, eps, 1.0))
-    return Family(process, objective, Unmask(likeliest, most_confident, shapers=(never,)))
+    return Family(process, objective, method="llada-ref")

@@ -15,14 +15,9 @@ Checked   tests/parity/test_llada2_moe.py (masks, logits, routers), its generati
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above
-from mezzotint.decode.shapers import Ban
 from mezzotint.errors import ConfigError
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
@@ -51,8 +46,6 @@ class LLaDA2:
     """Weight of doubt about right columns: 2 in the authors' CAP training."""
     edit_ids: tuple[int, int] | None = None
     """Ids of the vocabulary that delete a column and that insert a mask before it: learn to edit, as 2.2 does."""
-    threshold: float = Field(default=0.95, ge=0, le=1)
-    """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included.
@@ -75,6 +68,6 @@ class LLaDA2:
             objective = LevenshteinEditing(process, self.edit_ids, self.block, times, layout)
         elif self.answers:
             objective = Counted(process, plain, per_masked, times, layout, mirrored=True, certain=self.certain)
-        never = Ban(torch.isin(torch.arange(vocab), torch.tensor([mask_id, *edit_ids])))
-        rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
-        return Family(process, objective, rule, bound=bound, reading=BlockCausal(self.block), block=self.block)
+        return Family(
+            process, objective, method="llada2", bound=bound, reading=BlockCausal(self.block), block=self.block
+        )

@@ -79,12 +79,9 @@ def mdlm(
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         return backwards(never(raw, canvas, step), canvas, step, rng)
 
-    def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        return draw(step(process, raw, x_t, t, s), rng)
-
     reference = Denoising(process, token_loss, times, layout)
     masked = Masked(reference, mask_id, weigh)
-    return Family(process, masked, rule, update, chances=partial(step, process))
+    return Family(process, masked, rule, chances=partial(step, process))
 
 
 def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:

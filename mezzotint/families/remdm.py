@@ -63,7 +63,7 @@ class ReMDM:
         """The family over `vocab` ids, [MASK] included."""
         trained = MDLM(schedule=self.schedule, weights=self.weights).build(vocab, mask_id)
         process = Absorbing(vocab, mask_id, self.schedule)
-        return replace(trained, rule=remasking(process, self.strategy, self.nucleus), update=None, chances=None)
+        return replace(trained, rule=remasking(process, self.strategy, self.nucleus), chances=None)
 
 
 def probabilities(

@@ -13,14 +13,9 @@ Checked   tests/parity/test_sdar.py (masks, logits, cache), test_sdar_generation
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.masked_cross_entropy import Counted
@@ -38,13 +33,9 @@ class SDAR:
     """Columns per block; texts must be a whole number of blocks."""
     eps: float = Field(default=1e-3, gt=0, lt=1)
     """The smallest share that is masked."""
-    threshold: float = Field(default=0.9, ge=0, le=1)
-    """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, Linear(eps=0))
         objective = Counted(process, times=Clipped(whole, self.eps, 1.0), layout=NoisyThenClean(self.block))
-        never = Ban(torch.arange(vocab) == mask_id)
-        rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
-        return Family(process, objective, rule, reading=BlockCausal(self.block), block=self.block)
+        return Family(process, objective, method="sdar", reading=BlockCausal(self.block), block=self.block)

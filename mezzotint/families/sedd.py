@@ -79,7 +79,7 @@ def sedd(process: Discrete, noise: ScoreNoise, reading: Reading, back: ScoreReve
         return noise_rate(process.schedule, exact).to(nats.dtype) * nats
 
     objective = Denoising(process, token_loss, Clipped(whole, EARLIEST, 1.0))
-    return Family(process, objective, TimeGrid(back), back, Denoising(process, token_loss))
+    return Family(process, objective, TimeGrid(back), bound=Denoising(process, token_loss))
 
 
 @dataclass(frozen=True)

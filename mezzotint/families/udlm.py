@@ -64,7 +64,7 @@ def udlm(process: Uniform, steps: int | None = None) -> Family:
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         return draw(step(process, raw, x_t, t, s), rng)
 
-    return Family(process, objective, TimeGrid(update), update, chances=partial(step, process))
+    return Family(process, objective, TimeGrid(update), chances=partial(step, process))
 
 
 def continuous(process: Uniform) -> TokenLoss:

@@ -15,14 +15,9 @@ Checked   tests/parity/test_wedlm.py, test_wedlm_generation.py; tests/families/t
 
 from typing import Literal
 
-import torch
 from pydantic import Field
 
 from mezzotint.config import config
-from mezzotint.decode.propose import likeliest
-from mezzotint.decode.rule import Unmask
-from mezzotint.decode.select import Above
-from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
 from mezzotint.layouts import Causal, CausalNoisyThenClean, DecidedFirst
 from mezzotint.objectives.fixed_count_masks import Exactly
@@ -44,8 +39,6 @@ class WeDLM:
     """The smallest share that is masked."""
     following: float = Field(default=1.0, ge=0)
     """Weight of the next-token loss."""
-    threshold: float = Field(default=0.9, ge=0, le=1)
-    """Of the sampler."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
@@ -53,6 +46,4 @@ class WeDLM:
         times = Clipped(PerBlock(self.block), self.eps, 1.0)
         layout = CausalNoisyThenClean(self.block, DecidedFirst(mask_id))
         masked = Counted(process, balanced, as_weighed, times, layout, choose=Exactly(self.block))
-        never = Ban(torch.arange(vocab) == mask_id)
-        rule = Unmask(likeliest, Above(self.threshold), shapers=(never,))
-        return Family(process, MaskedAndNextToken(masked, 0, self.following), rule, reading=Causal())
+        return Family(process, MaskedAndNextToken(masked, 0, self.following), method="wedlm", reading=Causal())

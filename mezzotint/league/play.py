@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 
 from mezzotint.batch import Batch
-from mezzotint.config import config, override, to_dict, write_json
+from mezzotint.config import config, to_dict, write_json
 from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus, find
 from mezzotint.errors import ConfigError
@@ -27,30 +27,13 @@ from mezzotint.evaluate.bench.machine import commit, forget_peak, machine, peak_
 from mezzotint.evaluate.generative import counted, quality
 from mezzotint.evaluate.infilling import rewritten
 from mezzotint.models.trained import TrainedModel, measure, objective_of
-from mezzotint.recipes import from_scratch
+from mezzotint.recipes import compared, load
+from mezzotint.recipes.from_scratch import Small
 from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
 
-FAMILIES: dict[str, Callable[[], from_scratch.Small]] = {
-    "ar": from_scratch.ar,
-    "mdlm": from_scratch.mdlm,
-    "bd3lm": from_scratch.bd3lm,
-    "d3pm-absorbing": from_scratch.d3pm_absorbing,
-    "d3pm-uniform": from_scratch.d3pm_uniform,
-    "flow-mask": from_scratch.flow_mask,
-    "flow-uniform": from_scratch.flow_uniform,
-    "remdm": from_scratch.remdm,
-    "sedd-absorbing": from_scratch.sedd_absorbing,
-    "sedd-uniform": from_scratch.sedd_uniform,
-    "udlm": from_scratch.udlm,
-    "gidd": from_scratch.gidd,
-    "duo": from_scratch.duo,
-    "diffusion-bert": from_scratch.diffusion_bert,
-    "diffusion-lm": from_scratch.diffusion_lm,
-    "sed": from_scratch.sed,
-    "edit-flow": from_scratch.edit_flow,
-    "flexmdm": from_scratch.flexmdm,
-}
+FAMILIES = compared()
+"""Every family that is trained from scratch, and its recipe."""
 HALVED = {"duo": "family.curriculum"}
 """Settings that count half of a family's optimiser steps."""
 JUDGE = "judge"
@@ -156,18 +139,19 @@ def _played(
     return results
 
 
-def _recipe(league: League, name: str, seed: int, times: int = 1) -> from_scratch.Small:
+def _recipe(league: League, name: str, seed: int, times: int = 1) -> Small:
     steps = league.steps * times
     edits = ["train.max_minutes=null", f"train.steps={steps}", f"train.eval_every={max(1, steps // 4)}"]
     if name in HALVED:
         edits.append(f"{HALVED[name]}={steps // 2}")
-    return override(
-        FAMILIES[name](), [f"data={league.corpus}", f"train.seed={seed}", "samples=1", *edits, *league.edits]
-    )
+    edits += [f"data={league.corpus}", f"train.seed={seed}", "samples=1"]
+    recipe, _ = load(FAMILIES[name], [*edits, *league.edits])
+    assert isinstance(recipe, Small)
+    return recipe
 
 
 def _piece(
-    league: League, recipe: from_scratch.Small, at: Path, digest: str, corpus: Corpus, judge: TrainedModel | None
+    league: League, recipe: Small, at: Path, digest: str, corpus: Corpus, judge: TrainedModel | None
 ) -> dict[str, Any]:
     """Train one model and measure it."""
     forget_peak()
@@ -237,7 +221,7 @@ def _done(at: Path, digest: str, file: str = "result.json") -> dict[str, Any] | 
     return found if isinstance(found, dict) and found.get("digest") == digest else None
 
 
-def _clear(at: Path, recipe: from_scratch.Small, corpus: Corpus) -> None:
+def _clear(at: Path, recipe: Small, corpus: Corpus) -> None:
     """Remove what was trained with other settings or on other text: to go on from it would mix the two."""
     asked = {"recipe": to_dict(recipe), "corpus": corpus.facts}
     settings = {"digest": hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()[:16]}
@@ -249,7 +233,7 @@ def _clear(at: Path, recipe: from_scratch.Small, corpus: Corpus) -> None:
     write_json(at / "training.json", settings)
 
 
-def _digest(league: League, recipe: from_scratch.Small, corpus: Corpus) -> str:
+def _digest(league: League, recipe: Small, corpus: Corpus) -> str:
     """Everything that a piece's figures depend on."""
     asked = {k: v for k, v in to_dict(league).items() if k not in ("families", "seeds")}
     whole = {"recipe": to_dict(recipe), "asked": asked, "corpus": corpus.facts}

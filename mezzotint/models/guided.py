@@ -41,6 +41,7 @@ def rule_of(
     """
     family = model.family
     if not wishes:
+        assert family.rule is not None
         return family.rule
     if family.moments is not None:
         energies = [ClassifierEnergy(judge.network, labels, how.strength) for judge, labels in wishes]

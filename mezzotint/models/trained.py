@@ -127,6 +127,7 @@ class TrainedModel:
         """
         # a generator: a function that returned one would leave the gradients on while it is walked through
         how = rule or self.family.rule
+        assert how is not None, "families that are trained from scratch have a sampler"
         yield from decode(canvas, denoise or self.form.reader(self.network), how, self.form.plan(canvas, steps))
 
     def blank(self, rows: int, length: int | None = None, seed: int = 0) -> Canvas:

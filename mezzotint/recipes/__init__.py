@@ -59,6 +59,7 @@ RECIPES = {
     "smollm2-idlm": RecipeEntry(
         "from_causal:idlm", "the default model, causal still, that drafts and judges its drafts"
     ),
+    "ar-small": RecipeEntry("from_scratch:ar", "the autoregressive baseline of the families below"),
     "mdlm-small": RecipeEntry("from_scratch:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
     "bd3lm-small": RecipeEntry("from_scratch:bd3lm", "the same, block by block"),
     "d3pm-absorbing-small": RecipeEntry("from_scratch:d3pm_absorbing", "D3PM into masks"),
@@ -70,11 +71,11 @@ RECIPES = {
     "sedd-uniform-small": RecipeEntry("from_scratch:sedd_uniform", "score entropy, among all tokens"),
     "udlm-small": RecipeEntry("from_scratch:udlm", "uniform diffusion in continuous time"),
     "gidd-small": RecipeEntry("from_scratch:gidd", "masks and random tokens at once"),
+    "duo-small": RecipeEntry("from_scratch:duo", "uniform diffusion after lessons on its Gaussian twin"),
     "diffusion-bert-small": RecipeEntry("from_scratch:diffusion_bert", "masks that take rare tokens first"),
     "diffusion-bert-minilm": RecipeEntry(
         "from_scratch:diffusion_bert_minilm", "the same from a pretrained encoder, ten minutes"
     ),
-    "duo-small": RecipeEntry("from_scratch:duo", "uniform diffusion after lessons on its Gaussian twin"),
     "diffusion-lm-small": RecipeEntry("from_scratch:diffusion_lm", "Gaussian noise on embeddings that learn along"),
     "sed-small": RecipeEntry("from_scratch:sed", "Gaussian noise on fixed embeddings, self-conditioned"),
     "edit-flow-small": RecipeEntry("from_scratch:edit_flow", "texts of any length, by insertions"),
@@ -82,8 +83,16 @@ RECIPES = {
         "from_scratch:flexmdm", "masked diffusion that inserts its masks: texts of any length"
     ),
     "judge-small": RecipeEntry("noisy_classifier:judge", "a classifier of a run's noisy texts, for mezzotint guide"),
-    "ar-small": RecipeEntry("from_scratch:ar", "the autoregressive baseline of all of these"),
 }
+
+
+def compared() -> dict[str, str]:
+    """Families that a league compares, by name, and their recipes: every recipe `*-small` that trains from scratch."""
+    return {
+        name.removesuffix("-small"): name
+        for name, entry in RECIPES.items()
+        if entry.target.startswith("from_scratch:") and name.endswith("-small")
+    }
 
 
 def load(name: str, edits: list[str] | tuple[str, ...] = ()) -> tuple[Recipe, str]:

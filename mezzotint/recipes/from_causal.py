@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from mezzotint import layouts
 from mezzotint.batch import Batch
 from mezzotint.checkpoints import DEFAULT_MODEL, TokenizerSpec, open_checkpoint
-from mezzotint.config import Named, config, to_dict
+from mezzotint.config import config, to_dict
 from mezzotint.data.characters import Pages, Windows
 from mezzotint.data.documents import packed, texts
 from mezzotint.data.tokenizer import Tokenizer
@@ -32,26 +32,11 @@ from mezzotint.denoisers.published.export import ExportMarks, write
 from mezzotint.denoisers.published.open import AlignedNetwork
 from mezzotint.errors import CheckpointError, ConfigError
 from mezzotint.evaluate.infilling import infilled, ways
+from mezzotint.families import IDLM, SDAR, CausalFamily, DiffuLLaMA, Dream, EfficientDLM, FastDLLM, WeDLM
 from mezzotint.families.base import Family
-from mezzotint.families.diffullama import DiffuLLaMA
-from mezzotint.families.dream import Dream
-from mezzotint.families.efficient_dlm import EfficientDLM
-from mezzotint.families.fast_dllm import FastDLLM
-from mezzotint.families.idlm import IDLM
-from mezzotint.families.llada import LLaDA
-from mezzotint.families.llada2 import LLaDA2
-from mezzotint.families.sdar import SDAR
-from mezzotint.families.wedlm import WeDLM
 from mezzotint.rng import Rng
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
-
-Turned = Annotated[
-    DiffuLLaMA | Dream | SDAR | FastDLLM | EfficientDLM | WeDLM | IDLM | LLaDA | LLaDA2,
-    Field(discriminator="kind"),
-    Named,
-]
-"""What a causal model can be turned into: every published family that is trained by itself."""
 
 
 @config
@@ -62,7 +47,7 @@ class Adaptation:
     """A causal Llama- or Qwen-shaped model: a name of `mezzotint models`, a folder, or a .gguf file."""
     data: str = ""
     """A UTF-8 text file, or a corpus that `mezzotint data build` made; required."""
-    family: Turned
+    family: CausalFamily
     lora: LoRA | None = None
     """Train adapters beside frozen weights and merge them at the end; null trains every weight."""
     mask: str = ""
@@ -159,6 +144,7 @@ class _Judge:
             begin_id=stop[0],
             stop_ids=stop,
             pad_id=stop[0],
+            method=self.family.method,
         )
         fresh = folder.with_name("export.new")
         shutil.rmtree(fresh, ignore_errors=True)
@@ -189,7 +175,7 @@ def held_out(ids: np.ndarray, length: int, windows: int) -> Tensor:
     return Pages(ids, length, count).batch(0).tokens
 
 
-def adapting(family: Turned) -> Adaptation:
+def adapting(family: CausalFamily) -> Adaptation:
     """Five minutes of one idle CPU core: enough to see it work; more text and steps are what it lacks."""
     optim = Optim(lr=1.5e-3, betas=(0.9, 0.95), weight_decay=0.0, shape=WSD(warmup=0.1, decay=0.4))
     train = Train(steps=180, optim=optim, log_every=2, eval_every=40, eval_first=True, save_minutes=5.0, keep=1)

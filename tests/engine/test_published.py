@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 sys.path.append(str(Path(__file__).parents[1] / "denoisers"))
 from tiny_folders import LAYERS, STOP, VOCAB, folder, louder
 
-from mezzotint.cli.published import USUAL
 from mezzotint.decode.methods.choices import NoCache
 from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
 from mezzotint.decode.methods.dreamon import DreamOn
@@ -77,7 +76,7 @@ def test_it_opens_as_what_it_is(tmp_path, name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_its_usual_preset_writes(tmp_path, name):
     _, published = made(tmp_path, name)
-    how = named(published, USUAL[name])
+    how = named(published, published.method)
     texts = [write(published, [[7, 8, 9], [10]], 20, how, [1, 2]) for _ in range(2)]
     assert texts[0].texts == texts[1].texts
     assert all(0 < len(text) <= 20 and MASK not in text for text in texts[0].texts)

@@ -89,7 +89,7 @@ def test_the_loss_has_its_minimum_at_the_exact_scores(noise, z, scaled):
         # scaled outputs are log N p(x_0)
         raw = best + torch.log(torch.tensor(3.0))
     else:
-        raw = SEDD(noise=noise, answers="tokens").build(4, 3).update.reading(best, x, t).clamp_min(-30)
+        raw = SEDD(noise=noise, answers="tokens").build(4, 3).rule.update.reading(best, x, t).clamp_min(-30)
     slope = slope_at_the_exact_answer(settings, z, raw)
     torch.testing.assert_close(slope, torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-7)
     # and elsewhere it has a slope
@@ -99,7 +99,7 @@ def test_the_loss_has_its_minimum_at_the_exact_scores(noise, z, scaled):
 def test_scaled_scores_of_uniform_noise_are_those_of_the_tokens():
     raw, x_t = simplex(40, 4)[..., :3].log_softmax(-1), torch.arange(40)[None] % 3
     raw = F.pad(raw, (0, 1))
-    mixed, ratios = (SEDD(noise="uniform", answers=a).build(4, 3).update.reading for a in ("scores", "tokens"))
+    mixed, ratios = (SEDD(noise="uniform", answers=a).build(4, 3).rule.update.reading for a in ("scores", "tokens"))
     for moment in (1e-3, 0.3, 1.0):
         t = torch.full((1, 1), moment, dtype=torch.float64)
         torch.testing.assert_close(mixed(raw + math.log(3), x_t, t), ratios(raw, x_t, t))

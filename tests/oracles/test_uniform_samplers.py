@@ -45,7 +45,7 @@ def chances_of(family, step):
 
 
 def own(family):
-    return family.update.chances
+    return family.rule.update.chances
 
 
 def of_udlm(family):

@@ -1,7 +1,8 @@
 """Networks of ours -> folders that others load: a Llama's, a Qwen2's, a Qwen3's or a Qwen3-MoE's, whichever fits.
 
 Diffusion models are stored under the same names; their configuration then carries `mask_token_id` and `block_size`
-(SDAR's fields), `is_causal` (RND1's) and `shift_logits` (llama.cpp's); `open_published` knows them by it.
+(SDAR's fields), `is_causal` (RND1's), `shift_logits` (llama.cpp's) and `decoding_method`, the name of a preset;
+`open_published` knows them by these.
 """
 
 import json
@@ -35,6 +36,8 @@ class ExportMarks:
     begin_id: int | None = None
     stop_ids: tuple[int, ...] = ()
     pad_id: int | None = None
+    method: str = ""
+    """The preset that decodes it unless asked otherwise; empty leaves it to the registry of families."""
 
 
 KINDS = {
@@ -132,6 +135,8 @@ def _config(decoder: Decoder, kind: str, marks: ExportMarks) -> dict[str, Any]:
         document |= {"is_causal": marks.causal, "mask_token_id": marks.mask_id, "shift_logits": marks.shift}
         if marks.block is not None:
             document["block_size"] = marks.block
+        if marks.method:
+            document["decoding_method"] = marks.method
     return document
 
 

@@ -1,7 +1,12 @@
-"""The one table of published families: what their configurations leave out, and how they are told apart.
+"""The registry of published families: how checkpoints are recognised, read and, unless asked otherwise, decoded.
 
 Sizes come from a checkpoint's own configuration.  Ids here are used only where neither the configuration nor the
 tokenizer names one, and only if they lie inside the embedding.
+
+To add a family of published checkpoints: a row here, its `model_type` in `_STARTS`, a reader of its configuration in
+`config_schemas.py` if no schema there fits, and, if its authors decode in a way of their own, a preset in
+decode/methods/registry.py, which the row names.  Nothing else lists families of checkpoints.  A family that is trained
+here gets a card: families/__init__.py says how.
 """
 
 from collections.abc import Callable
@@ -39,6 +44,8 @@ class FamilyRow:
     title: str
     schema: Schema
     sight: PatternOfBlock
+    method: str
+    """The preset of decode/methods/registry.py that its authors decode with; `eb` where they have none of their own."""
     shift: bool = False
     """Whether row i of the logits predicts column i + 1, as the causal networks they come from."""
     mask: int | None = None
@@ -62,20 +69,25 @@ _DREAM = FamilyRow(
     "Dream, Dream-Coder, DiffuCoder",
     _S.llama,
     full,
+    "dream-ref",
     shift=True,
     mask=151666,
     stops=(QWEN_END, QWEN_TURN),
     pad=QWEN_END,
 )
+_LLADA = FamilyRow(
+    "LLaDA, LLaDA 1.5, iLLaDA", _S.llada, full, "llada-ref", mask=126336, stops=(126081, 126348), pad=126081
+)
 
 FAMILIES: dict[str, FamilyRow] = {
-    "llada": FamilyRow("LLaDA, LLaDA 1.5, iLLaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
-    "mmada": FamilyRow("MMaDA", _S.llada, full, mask=126336, stops=(126081, 126348), pad=126081),
-    "llada_moe": FamilyRow("LLaDA-MoE", _S.llada_moe, full, mask=156895, stops=(156892,), pad=156892),
+    "llada": _LLADA,
+    "mmada": replace(_LLADA, title="MMaDA"),
+    "llada_moe": FamilyRow("LLaDA-MoE", _S.llada_moe, full, "llada-ref", mask=156895, stops=(156892,), pad=156892),
     "llada2": FamilyRow(
         "LLaDA2.0, 2.1, 2.2",
         _S.llada2,
         block_causal,
+        "llada2",
         mask=156895,
         stops=(156892,),
         pad=156892,
@@ -83,13 +95,14 @@ FAMILIES: dict[str, FamilyRow] = {
         block_field="block_size",
     ),
     "dream": _DREAM,
-    "dreamon": replace(_DREAM, title="DreamOn", expand=("<|expand|>", 151667)),
-    "diffullama": FamilyRow("DiffuLLaMA", _S.llama, full, shift=True, mask=811, plain_mask=True),
-    "diffugpt": FamilyRow("DiffuGPT", _S.gpt2, full, shift=True),
+    "dreamon": replace(_DREAM, title="DreamOn", method="dreamon", expand=("<|expand|>", 151667)),
+    "diffullama": FamilyRow("DiffuLLaMA", _S.llama, full, "diffullama", shift=True, mask=811, plain_mask=True),
+    "diffugpt": FamilyRow("DiffuGPT", _S.gpt2, full, "diffullama", shift=True),
     "sdar": FamilyRow(
         "SDAR, TraDo",
         _S.llama,
         block_causal,
+        "sdar",
         mask=151669,
         stops=(QWEN_TURN,),
         pad=QWEN_END,
@@ -98,35 +111,39 @@ FAMILIES: dict[str, FamilyRow] = {
         plain_mask=True,
     ),
     "idlm": FamilyRow(
-        "I-DLM", _S.llama, causal, shift=True, mask=151669, stops=(QWEN_TURN,), pad=QWEN_END, plain_mask=True
+        "I-DLM", _S.llama, causal, "idlm", shift=True, mask=151669, stops=(QWEN_TURN,), pad=QWEN_END, plain_mask=True
     ),
     "fast_dllm": FamilyRow(
         "Fast-dLLM v2",
         _S.llama,
         block_causal,
+        "fdllm2",
         shift=True,
         mask=151665,
         stops=(QWEN_TURN,),
         block=32,
         block_field="bd_size",
     ),
-    "wedlm": FamilyRow("WeDLM", _S.llama, causal, mask=151665, plain_mask=True),
-    "rnd1": FamilyRow("RND1", _S.llama, full, shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
-    "diffcoder": FamilyRow("Stable-DiffCoder", _S.llama, block_causal, mask=5, block=4, plain_mask=True),
-    "masked": FamilyRow("a masked diffusion model", _S.llama, full),
+    "wedlm": FamilyRow("WeDLM", _S.llama, causal, "wedlm", mask=151665, plain_mask=True),
+    "rnd1": FamilyRow("RND1", _S.llama, full, "rnd1", shift=True, mask=151669, pad=QWEN_END, plain_mask=True),
+    "diffcoder": FamilyRow("Stable-DiffCoder", _S.llama, block_causal, "diffcoder", mask=5, block=4, plain_mask=True),
+    "masked": FamilyRow("a masked diffusion model", _S.llama, full, "eb"),
     "shifted_blocks": FamilyRow(
         "a block diffusion model with shifted logits",
         _S.llama,
         block_causal,
+        "fdllm2",
         shift=True,
         block=32,
         block_field="block_size",
     ),
-    "open_dcoder": FamilyRow("Open-dCoder; a masked diffusion model with shifted logits", _S.llama, full, shift=True),
-    "diffusion_gemma": FamilyRow(
-        "DiffusionGemma", gemma_schema.diffusion_gemma, full, pad=0, block=256, block_field="canvas_length"
+    "open_dcoder": FamilyRow(
+        "Open-dCoder; a masked diffusion model with shifted logits", _S.llama, full, "dream-ref", shift=True
     ),
-    "ar": FamilyRow("a causal language model", _S.llama, causal, shift=True),
+    "diffusion_gemma": FamilyRow(
+        "DiffusionGemma", gemma_schema.diffusion_gemma, full, "dgemma", pad=0, block=256, block_field="canvas_length"
+    ),
+    "ar": FamilyRow("a causal language model", _S.llama, causal, "eb", shift=True),
 }
 
 
@@ -166,6 +183,20 @@ def family_of(config: dict[str, Any], file: str) -> str:
         f"{file} has model_type {config.get('model_type')!r}, which is not known here: {remedy}"
         f"known are {', '.join(sorted(FAMILIES))}"
     )
+
+
+def usual_method(config: dict[str, Any], family: str) -> str:
+    """The preset that a checkpoint is decoded with unless asked otherwise.
+
+    Exports of models that were trained here from a causal one name that of their card in `decoding_method`; a family
+    alone, which is told from attention, blocks and shift, would give one preset to several cards.
+
+    Args:
+        config: what config.json says.
+        family: from `family_of`, or named by the user.
+    """
+    stated = config.get("decoding_method")
+    return stated if isinstance(stated, str) else known(family).method
 
 
 def known(family: str) -> FamilyRow:

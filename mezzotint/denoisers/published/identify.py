@@ -8,7 +8,7 @@ from mezzotint.checkpoints import Checkpoint
 from mezzotint.checkpoints.folder import SafeTensor
 from mezzotint.denoisers.published.config_fields import Fields
 from mezzotint.denoisers.published.config_schemas import Architecture
-from mezzotint.denoisers.published.families import GROWING, FamilyRow, family_of, known
+from mezzotint.denoisers.published.families import GROWING, FamilyRow, family_of, known, usual_method
 from mezzotint.errors import CheckpointError
 
 ROWS = 1024
@@ -20,6 +20,8 @@ class Identity:
     """What `open_published` and `models inspect` know before weights are read."""
 
     family: str
+    method: str
+    """The preset it is decoded with unless asked otherwise."""
     architecture: Architecture
     mask_id: int | None
     stop_ids: tuple[int, ...]
@@ -60,6 +62,7 @@ def read_facts(checkpoint: Checkpoint, given: Overrides = Overrides()) -> Identi
     stop_ids = _stops(checkpoint, row, architecture.vocab) if given.stop_ids is None else given.stop_ids
     return Identity(
         family=family,
+        method=usual_method(checkpoint.config, family),
         architecture=architecture,
         mask_id=_mask(checkpoint, fields, row, architecture.vocab, given.mask_id),
         stop_ids=stop_ids,

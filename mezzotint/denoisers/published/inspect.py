@@ -42,6 +42,7 @@ def inspected(checkpoint: Checkpoint, given: Overrides) -> dict[str, Any]:
         "path": str(checkpoint.path),
         "family": facts.family,
         "title": row.title,
+        "preset": facts.method,
         "model_type": checkpoint.config.get("model_type"),
         "architectures": checkpoint.config.get("architectures"),
         "files": sorted({tensor.file.name for tensor in checkpoint.tensors.values()}),

@@ -128,7 +128,9 @@ class PublishedModel:
 
     name: str
     family: str
-    """A key of `known.FAMILIES`."""
+    """A key of `families.FAMILIES`."""
+    method: str
+    """The preset of decode/methods/registry.py that it is decoded with unless asked otherwise."""
     network: AlignedNetwork | DiffusionGemma
     """A `DiffusionGemma` for that family alone: text is read first, and its canvas is denoised behind it."""
     mask_id: int | None
@@ -194,6 +196,7 @@ def open_published(
     return PublishedModel(
         name=checkpoint.name,
         family=facts.family,
+        method=facts.method,
         network=network.eval(),
         mask_id=facts.mask_id,
         stop_ids=facts.stop_ids,
