@@ -56,7 +56,11 @@ def from_dict(cls: type[C], values: dict[str, Any]) -> C:
 
 
 def from_json(cls: type[C], text: str) -> C:
-    """The record of type `cls` written by `to_json`; raises as `from_dict`."""
+    """The record of type `cls` written by `to_json`.
+
+    Raises:
+        ConfigError: not JSON, or values that do not fit, as for `from_dict`.
+    """
     try:
         values = json.loads(text)
     except json.JSONDecodeError as error:

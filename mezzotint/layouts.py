@@ -93,7 +93,7 @@ class Layout(Protocol):
     """Arranges L noisy columns into N network columns and takes the answers back."""
 
     def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
-        """Inputs of N columns from noisy and clean columns, both with L."""
+        """What the network reads: N columns of Long[B, L] noisy and clean tokens (or Float[B, L, E] vectors)."""
         ...
 
     def extract(self, raw: Tensor) -> Tensor:
@@ -167,7 +167,7 @@ class NoisyThenClean:
     block: int
 
     def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
-        """Inputs of 2L columns; positions run 0 to L - 1 twice.
+        """Inputs of 2L columns from two Long[B, L]; positions run 0 to L - 1 twice.
 
         Raises:
             CanvasError: L is not a whole number of blocks.
@@ -185,13 +185,13 @@ Order = Callable[[Tensor], Tensor]
 
 
 def as_written(x_t: Tensor) -> Tensor:
-    """From left to right."""
+    """From left to right: Long[B, L], the index of each column."""
     return torch.arange(x_t.shape[1], device=x_t.device).expand_as(x_t)
 
 
 @dataclass(frozen=True)
 class DecidedFirst:
-    """From left to right, but what is decided before what is masked (WeDLM, 2512.22737)."""
+    """From left to right, but decided tokens before masked ones (WeDLM, 2512.22737): Long[B, L] -> Long[B, L]."""
 
     mask_id: int
 
@@ -212,7 +212,7 @@ class CausalNoisyThenClean:
     order: Order = as_written
 
     def arrange(self, x_t: Tensor, x_0: Tensor) -> Inputs:
-        """Inputs of 2L columns; positions run 0 to L - 1 twice.
+        """Inputs of 2L columns from two Long[B, L]; positions run 0 to L - 1 twice.
 
         Raises:
             CanvasError: L is not a whole number of blocks.

@@ -13,7 +13,7 @@ Mask = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 def causal(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-    """Each column sees itself and the columns before it."""
+    """Each column sees itself and the columns before it; indices that broadcast -> Bool."""
     return query >= key
 
 
@@ -28,7 +28,7 @@ def causal_behind(before: int) -> Mask:
 
 @dataclass(frozen=True, slots=True)
 class BlocksBefore:
-    """`block_causal`, as a record."""
+    """`block_causal`, as a record; called with indices that broadcast."""
 
     block: int
     before: int

@@ -20,7 +20,7 @@ def use(kernel: Best) -> None:
 
 
 def best(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """As `Best`."""
+    """The likeliest token of each Float[..., V], Long[...], and its probability, Float[...]; ties to the lowest id."""
     plain = logits.device.type == "cpu" and logits.dtype == torch.float32 and not logits.requires_grad
     if plain and _kernels and not torch.compiler.is_compiling():
         return _kernels[0](logits)

@@ -31,7 +31,7 @@ class Rng:
     """The step of decoding or training: an int or Long[B]."""
 
     def at(self, step: int | Tensor) -> "Rng":
-        """The noise of another step."""
+        """The noise of another step: a scalar, or Long[B], one per row."""
         return replace(self, step=step)
 
     def fork(self, name: int) -> "Rng":
@@ -43,7 +43,7 @@ class Rng:
         return replace(self, seed=counter.mix(self.seed * counter.GOLDEN + counter.mix(name ^ counter.SECOND)))
 
     def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
-        """Float64 in (0, 1) of shape [B], [B, L] or [B, L, V]; row, column and token are the indices."""
+        """Float64[B], [B, L] or [B, L, V], as `shape` says, in (0, 1); row, column and token are the indices."""
         rows, *rest = shape
         seed = self.seed
         if not isinstance(seed, Tensor):
@@ -60,7 +60,7 @@ class Rng:
         return uniform(seed[:, None], step.reshape(-1, 1), column[None]).reshape(shape)
 
     def gumbel(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
-        """Float64 standard Gumbel noise, one independent number per entry."""
+        """Standard Gumbel noise, Float64[B], [B, L] or [B, L, V] as `shape` says, one independent number per entry."""
         return -(-self.uniform(shape, device).log()).log()
 
 

@@ -19,15 +19,15 @@ class Survival(Protocol):
     """What every schedule gives; shapes and dtypes pass through."""
 
     def alpha(self, t: Tensor) -> Tensor:
-        """Survival in [0, 1], strictly decreasing in t."""
+        """Survival in [0, 1], strictly decreasing in t; shape and dtype of t."""
         ...
 
     def dalpha(self, t: Tensor) -> Tensor:
-        """The derivative of alpha, at most 0."""
+        """The derivative of alpha, at most 0; shape and dtype of t."""
         ...
 
     def time(self, alpha: Tensor) -> Tensor:
-        """The inverse of alpha."""
+        """The inverse of alpha; shape and dtype of alpha."""
         ...
 
 
@@ -215,12 +215,12 @@ def complete(schedule: Survival) -> Survival:
 
 
 def total_noise(schedule: Survival, t: Tensor) -> Tensor:
-    """sigma(t) = -log alpha(t), the time axis of SEDD and of MDLM's code."""
+    """sigma(t) = -log alpha(t), the time axis of SEDD and of MDLM's code; shape of t."""
     return -torch.log(schedule.alpha(t))
 
 
 def noise_rate(schedule: Survival, t: Tensor) -> Tensor:
-    """sigma'(t) = -alpha'(t) / alpha(t)."""
+    """sigma'(t) = -alpha'(t) / alpha(t); shape of t."""
     return -schedule.dalpha(t) / schedule.alpha(t)
 
 

@@ -63,7 +63,12 @@ def staging(root: Path, need: int) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(root: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into sentences that name the cache folder."""
+    """Turn the operating system's refusals to write into sentences that name the cache folder.
+
+    Raises:
+        CapacityError: the disk is full.
+        CheckpointError: the folder cannot be written.
+    """
     try:
         yield
     except OSError as error:

@@ -92,6 +92,11 @@ class GGUFTensor:
         return GGMLQuantizationType(self.entry.kind).name.lower()
 
     def read(self) -> np.ndarray:
+        """Its numbers in float32, in the shape that it has in a Hugging Face layout.
+
+        Raises:
+            CheckpointError: a storage type that cannot be read.
+        """
         blocks = self.blocks()
         if blocks is not None:
             return blocks.dequantised()

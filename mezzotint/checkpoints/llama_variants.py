@@ -10,7 +10,11 @@ LLAMA_SHAPED = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def refuse_variants(checkpoint: Checkpoint) -> None:
-    """Raises CheckpointError for another kind of network, or settings that change the computation in unknown ways."""
+    """Refuse other networks than Llama-shaped ones, and settings that change the computation in unknown ways.
+
+    Raises:
+        CheckpointError: such a checkpoint; it names the setting.
+    """
     config = checkpoint.config
     if config.get("model_type") not in LLAMA_SHAPED:
         raise CheckpointError(

@@ -21,8 +21,13 @@ class Words(Protocol):
     """Texts of ids: `Characters` or `Subwords`."""
 
     @property
-    def vocab(self) -> int: ...
-    def decode(self, ids: list[int]) -> str: ...
+    def vocab(self) -> int:
+        """How many ids there are, [MASK] included."""
+        ...
+
+    def decode(self, ids: list[int]) -> str:
+        """The text of ids."""
+        ...
 
 
 @config
@@ -35,6 +40,7 @@ class Length:
 
     @property
     def classes(self) -> int:
+        """How many: one more than there are edges."""
         return len(self.edges) + 1
 
     @property
@@ -74,6 +80,7 @@ class Kinds:
 
     @property
     def classes(self) -> int:
+        """How many kinds there are."""
         return len(KINDS)
 
     @property

@@ -33,6 +33,7 @@ class Characters:
 
     @property
     def mask_id(self) -> int:
+        """The id of [MASK], the last one."""
         return len(self.symbols)
 
     @property

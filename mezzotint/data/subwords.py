@@ -60,12 +60,14 @@ class Subwords:
 
     @cached_property
     def tokenizer(self) -> Any:
+        """The `tokenizers.Tokenizer` of the definition."""
         from tokenizers import Tokenizer
 
         return Tokenizer.from_str(self.definition)
 
     @property
     def mask_id(self) -> int:
+        """The id of [MASK]: the tokenizer's own, or one behind all others."""
         return self.tokenizer.token_to_id(self.mask) if self.mask else self.tokenizer.get_vocab_size()
 
     @property

@@ -26,11 +26,19 @@ class CausalNetwork(Protocol):
         ...
 
     def truncate(self, length: int, lane: int = 0) -> None:
-        """Forget all but the first `length` settled tokens of a lane."""
+        """Forget all but the first `length` settled tokens of a lane.
+
+        Raises:
+            CapacityError: there are fewer.
+        """
         ...
 
     def commit(self, rows: Sequence[int], lane: int = 0) -> None:
-        """Settle rows of the last pass, in this order, as the next tokens of a lane."""
+        """Settle rows of the last pass, in this order, as the next tokens of a lane.
+
+        Raises:
+            CapacityError: the store is full, or the last pass had no such row.
+        """
         ...
 
     def run(
@@ -48,6 +56,10 @@ class CausalNetwork(Protocol):
             positions: Int[n].
             sees: UInt64[n]; bit j of entry i: row i sees row j.
             lanes: Int[n]; None for lane 0.
+            taps: numbers of layers.
+
+        Raises:
+            CapacityError: more rows than a pass takes, or positions or lanes beyond the store.
         """
         ...
 
@@ -57,12 +69,12 @@ class CausalNetwork(Protocol):
 
 
 def chain(n: int) -> NDArray[np.uint64]:
-    """Masks of n rows in a row: each sees itself and those before."""
+    """Masks Uint64[n] of n rows in a row: each sees itself and those before."""
     return np.array([(1 << (i + 1)) - 1 for i in range(n)], np.uint64)
 
 
 def tree(parents: Sequence[int]) -> tuple[NDArray[np.int32], NDArray[np.uint64]]:
-    """Depths and masks of a tree of rows; parents[i] < i, or -1 for a root."""
+    """Depths Int[n] and masks Uint64[n] of a tree of n rows; parents[i] < i, or -1 for a root."""
     depth: list[int] = []
     sees: list[int] = []
     for i, parent in enumerate(parents):

@@ -35,10 +35,12 @@ class DrafterShape:
     """Hidden channels of the recurrent head."""
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a file's metadata."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "DrafterShape":
+        """The sizes of `to_dict`; names that it does not know are left out."""
         known = {f.name for f in fields(cls)}
         sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known}
         return cls(**sizes)
@@ -71,7 +73,11 @@ class DraftNetwork(Protocol):
         ...
 
     def truncate(self, length: int) -> None:
-        """Forget all but the first `length` context rows."""
+        """Forget all but the first `length` context rows.
+
+        Raises:
+            CapacityError: there are fewer.
+        """
         ...
 
     def read(self, taps: Floats, following: Sequence[int], block: int = 0) -> tuple[Floats, Floats]:
@@ -110,7 +116,7 @@ class DraftNetwork(Protocol):
     def follow(
         self, rows: Floats, previous: Sequence[int], state: Floats, k: int
     ) -> tuple[Floats, NDArray[np.int64], Floats]:
-        """`advance`, and then `top` of the new states."""
+        """`advance`, and then `top` of the new states: Float[m, width], Int[m, k], Float[m, k]."""
         ...
 
     def chain(self, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
@@ -122,6 +128,9 @@ class DraftNetwork(Protocol):
             decided: tokens of columns 0 to n - 1 or -1; an open column passes for its likeliest token.
             gate: no column is drafted after the one at which the product of the likeliest tokens' probabilities, up to
                 it, falls below this.
+
+        Raises:
+            CapacityError: not as many decided tokens as rows.
         """
         ...
 
@@ -135,12 +144,15 @@ class DraftNetwork(Protocol):
             state: Float[width], what drafts depth 1.
             rows: Float[n, width], block rows of depths 2, 3, ..., n + 1.
             growth: its limits.
+
+        Raises:
+            CapacityError: limits beyond what the drafter can run.
         """
         ...
 
 
 def chain(drafter: DraftNetwork, state: Floats, rows: Floats, decided: Sequence[int], gate: float = 0.0) -> Floats:
-    """`DraftNetwork.chain` step by step."""
+    """`DraftNetwork.chain` step by step: Float[m, D] from a state Float[width] and rows Float[n, width]."""
     out, state, chance = [drafter.logits(state[None])[0]], state[None], 1.0
     for row, token in zip(rows, decided, strict=True):
         chance /= float(np.exp(out[-1] - out[-1].max()).sum())
@@ -155,7 +167,7 @@ def chain(drafter: DraftNetwork, state: Floats, rows: Floats, decided: Sequence[
 def branches(
     drafter: DraftNetwork, state: Floats, rows: Floats, growth: TreeLimits
 ) -> tuple[list[int], list[int], list[float]]:
-    """`DraftNetwork.branches` step by step."""
+    """`DraftNetwork.branches` step by step, from a state Float[width] and rows Float[n, width]."""
     tokens: list[int] = []
     parents: list[int] = []
     scores: list[float] = []

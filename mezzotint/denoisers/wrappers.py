@@ -65,6 +65,7 @@ class ClassConditioned:
 
     @property
     def lookback(self) -> int:
+        """The network's."""
         return self.network.lookback
 
     def hidden(self, inputs: Inputs, t: Tensor | None) -> Tensor:
@@ -132,7 +133,11 @@ class Ungiven:
         self.width = width
 
     def __call__(self, inputs: Inputs, t: Tensor | None) -> tuple[Inputs, Tensor]:
-        """Inputs Float[B, N, 2 E], whose estimates are zeros."""
+        """Inputs Float[B, N, 2 E], whose estimates are zeros, and the times, Float[B, 1 or N].
+
+        Raises:
+            ConfigError: no time was given, so that nobody can know which columns are.
+        """
         if t is None:
             raise ConfigError("columns are known to be given by their time, and no time was given")
         given = (t == 0).expand(inputs.x.shape[:2])

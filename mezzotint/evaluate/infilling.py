@@ -92,7 +92,12 @@ def _reading(model: MaskedModel) -> Policy:
 
 
 def infilled(model: MaskedModel, windows: Tensor, holes: Tensor, steps: int = 1, rows: int = 32) -> InfillingAccuracy:
-    """The share of missing tokens that come back as they were, `rows` windows at a time; as in `filled`."""
+    """The share of missing tokens that come back as they were, `rows` windows at a time; as in `filled`.
+
+    Args:
+        windows: Long[n, L], held-out text.
+        holes: Bool[n, L], what is taken out.
+    """
     right: list[Tensor] = []
     for start in range(0, len(windows), rows):
         some, gaps = windows[start : start + rows], holes[start : start + rows]

@@ -62,7 +62,11 @@ class League:
     """Tokens left out of a window for infilling."""
 
     def check(self) -> None:
-        """Raises ConfigError for families that do not exist, and seeds that cannot be."""
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: families that do not exist, seeds that cannot be, or one of either given twice.
+        """
         unknown = [name for name in self.families if name not in FAMILIES]
         if unknown or not self.families:
             raise ConfigError(f"there is no family {', '.join(unknown) or 'given'}: use {', '.join(FAMILIES)}")

@@ -23,9 +23,10 @@ RANGES: tuple[Range, ...] = tuple(
 
 @torch.no_grad()
 def variance(objective: Objective, denoiser: Any, batches: Iterable[Batch], block: int, rng: Rng) -> Tensor:
-    """The variance of a block's mean loss over the blocks of a batch, a mean over the batches; one fork of `rng` each.
+    """The variance of a block's mean loss over the blocks of a batch, averaged over batches: a scalar, in nats^2.
 
-    `objective` must give its loss per token, and its columns be a whole number of blocks.
+    `objective` must give its loss per token, and its columns be a whole number of blocks.  Batch k uses fork k of
+    `rng`.
     """
     found = []
     for number, batch in enumerate(batches):

@@ -25,7 +25,7 @@ def _softmax(raw: Tensor) -> Tensor:
 
 
 def before(t: Tensor, steps: int, stride: int = 1) -> Tensor:
-    """The time `stride` of `steps` steps before t, at least 0."""
+    """The time `stride` of `steps` steps before t, at least 0; shape of t."""
     return ((t * steps).round() - stride).clamp_min(0) / steps
 
 
@@ -43,6 +43,7 @@ class DiffusionBERTLoss:
         return self.step(raw, x_0, x_t, t) + self.weight * self.cross_entropy(raw, x_0)
 
     def step(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Nats of one step, Float[B, L]: KL(true, ours), at the first step -log p(x_0)."""
         true, ours = self.sides(raw, x_0, x_t, t)
         return torch.where(t * self.steps < self.stride + 0.5, nats(ours, x_0), self.kl(true, ours))
 
@@ -62,5 +63,5 @@ class DiffusionBERTLoss:
 
 
 def nats(p: Tensor, x_0: Tensor) -> Tensor:
-    """-log p(x_0)."""
+    """-log p(x_0), Float[B, L], of probabilities Float[B, L, V]."""
     return -(p.gather(-1, x_0[..., None])[..., 0] + _TINY).log()

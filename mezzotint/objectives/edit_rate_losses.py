@@ -19,7 +19,10 @@ Cost = Callable[[Path, Tensor, Tensor, Tensor, int], Tensor]
 
 
 def owed(count: Tensor, log_rate: Tensor) -> Tensor:
-    """What an edit costs beside its rate: -count log rate + count log count - count, zero where nothing is due."""
+    """What an edit costs beside its rate: -count log rate + count log count - count, zero where nothing is due.
+
+    In nats; the shapes broadcast.
+    """
     return torch.where(count > 0, torch.xlogy(count, count) - count * (log_rate + 1), 0.0)
 
 
@@ -47,7 +50,7 @@ def aligned(path: Path, rates: Tensor, inserted: Tensor, replaced: Tensor, blank
 
 
 def inserted(path: Path, rates: Tensor, inserted: Tensor, replaced: Tensor, blank: int) -> Tensor:
-    """As `aligned`, where the noisy text is a part of the clean one and nothing but insertions is due.
+    """As `aligned`, nats Float[B, N], where the noisy text is a part of the clean one and only insertions are due.
 
     The same token anywhere in or beside a run of it is one edit.
     """
@@ -95,7 +98,7 @@ def _of_clean(logp: Tensor, path: Path, blank: int) -> Tensor:
 
 
 def logarithm(values: Tensor) -> Tensor:
-    """log of what is at least zero, finite."""
+    """log of what is at least zero, finite; any shape."""
     return values.clamp_min(torch.finfo(values.dtype).tiny).log()
 
 

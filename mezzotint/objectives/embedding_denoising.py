@@ -138,7 +138,10 @@ class Labels:
 
 
 def labelled(logits: Tensor, batch: Labelled) -> Loss:
-    """The cross-entropy of labels, and how often the likeliest one is right; see `Labels` for what counts."""
+    """The cross-entropy of labels, and how often the likeliest one is right; see `Labels` for what counts.
+
+    Logits are Float[B, K] for labels Long[B], or Float[B, L, K] for Long[B, L].
+    """
     nats = -logits.log_softmax(-1).gather(-1, batch.labels[..., None])[..., 0]
     counted = batch.target if batch.labels.dim() == 2 else torch.ones_like(batch.labels, dtype=torch.bool)
     loss = weighed({"cross_entropy": nats}, counted)

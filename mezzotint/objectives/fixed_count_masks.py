@@ -20,9 +20,10 @@ Choose = Callable[[Tensor, Rng], Tensor]
 class Exactly:
     """round(t n) of the n columns of every block: a draw without replacement (WeDLM, 2512.22737).
 
-    With `half_life`, a column's weight in the draw doubles within that share of a block, the more so the fewer columns
-    are masked: weights exp(lambda (1 - t) i), lambda = ln 2 / (half_life n) (Efficient-DLM, 2512.14067).  The last
-    masks then stand at the block's end, as they do when text is written; with everything masked all columns are alike.
+    Times Float[B, L] give masks Bool[B, L].  With `half_life`, a column's weight in the draw doubles within that share
+    of a block, the more so the fewer columns are masked: weights exp(lambda (1 - t) i), lambda = ln 2 / (half_life n)
+    (Efficient-DLM, 2512.14067).  The last masks then stand at the block's end, as they do when text is written; with
+    everything masked all columns are alike.
     """
 
     block: int

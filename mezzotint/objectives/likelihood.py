@@ -26,7 +26,10 @@ _COUNTS, _COLUMNS = 0xC0117, 0x0DDE2
 
 
 def normalised(raw: Tensor, x_t: Tensor) -> Tensor:
-    """The softmax over everything that has a logit, [MASK] too where it has one: LLaDA's prediction."""
+    """The softmax over everything that has a logit, [MASK] too where it has one: LLaDA's prediction.
+
+    Log-probabilities Float[B, L, V] of logits Float[B, L, V].
+    """
     return raw.log_softmax(-1)
 
 

@@ -24,7 +24,10 @@ Weight = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Bound:
-    """-alpha'(t) / (1 - alpha(t)): with it the mean over time is the bound on -log p (MDLM, 2406.07524, eq. 10)."""
+    """-alpha'(t) / (1 - alpha(t)), of the shape of t.
+
+    With it the mean over time is the bound on -log p (MDLM, 2406.07524, eq. 10).
+    """
 
     schedule: Survival
     guard: float = 0.0
@@ -38,7 +41,7 @@ class Bound:
 
 
 def even(t: Tensor) -> Tensor:
-    """One, whatever the time: plain masked-language-model loss."""
+    """One, whatever the time: plain masked-language-model loss; shape of t."""
     return torch.ones_like(t)
 
 

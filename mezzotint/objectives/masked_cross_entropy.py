@@ -27,42 +27,48 @@ Count = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 def per_token(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A mean over all target columns, masked or not (LLaDA's pre-training, SDAR)."""
+    """A mean over all target columns, masked or not (LLaDA's pre-training, SDAR).
+
+    Masked and target columns Bool[B, L] give the divisor, a scalar, and what is counted, a scalar.
+    """
     count = target.sum()
     return count.clamp_min(1), count
 
 
 def per_masked(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A mean over the masked columns (DiffuLLaMA, Dream, Fast-dLLM v2)."""
+    """A mean over the masked columns (DiffuLLaMA, Dream, Fast-dLLM v2); Bool[B, L] -> scalars, as `per_token`."""
     count = masked.sum()
     return count.clamp_min(1), count
 
 
 def per_text(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """A mean over texts of each text's mean over its target columns (LLaDA's fine-tuning)."""
+    """A mean over texts of each text's mean over its target columns (LLaDA's fine-tuning).
+
+    The divisor is Long[B, 1], the count of texts a scalar.
+    """
     rows = torch.tensor(target.shape[0], device=target.device)
     return target.sum(-1, keepdim=True).clamp_min(1) * rows, rows
 
 
 def as_weighed(masked: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The weights add up to one already (`balanced`)."""
+    """The weights add up to one already (`balanced`); a divisor of one and the count of masks, scalars."""
     count = masked.sum()
     return torch.ones_like(count), count
 
 
 def inverse(t: Tensor, masked: Tensor) -> Tensor:
-    """1 / t: with a share t of the columns masked, the bound's weight."""
+    """1 / t, of the shape of t: with a share t of the columns masked, the bound's weight."""
     return 1 / t
 
 
 def balanced(t: Tensor, masked: Tensor) -> Tensor:
-    """1 / t over its sum at masked columns: a mean in which lightly masked blocks count more (WeDLM)."""
+    """1 / t over its sum at masked columns Bool[B, L]: a mean in which lightly masked blocks count more (WeDLM)."""
     weight = 1 / t
     return weight / (weight * masked).sum().clamp_min(1e-12)
 
 
 def plain(t: Tensor, masked: Tensor) -> Tensor:
-    """One."""
+    """One; shape of t."""
     return torch.ones_like(t)
 
 

@@ -75,7 +75,7 @@ class BlockStrata:
 
 @dataclass(frozen=True)
 class DiscreteTimes:
-    """Times of `inner` moved up to the next of 1/T, 2/T, ..., 1: a chain of T steps."""
+    """Times of `inner` moved up to the next of 1/T, 2/T, ..., 1, of the shape of `inner`'s: a chain of T steps."""
 
     inner: Times
     steps: int
@@ -86,7 +86,7 @@ class DiscreteTimes:
 
 @dataclass(frozen=True)
 class Importance:
-    """Times of `inner` mapped so that every time weighs the same in the bound of a masked family.
+    """Times of `inner` mapped so that every time weighs the same in the bound of a masked family; shape of `inner`'s.
 
     The log of the masked share then falls linearly, from its value at t = 1 to that of total noise `least`: MDLM's
     code calls it importance sampling; drawing the masked share itself is its "change of variables".
@@ -101,7 +101,7 @@ class Importance:
         return self.mapped(self.inner(batch, rng))
 
     def mapped(self, t: Tensor) -> Tensor:
-        """The time that a uniform time stands for."""
+        """The time that a uniform time stands for; shape of t."""
         last = torch.log(1 - self.schedule.alpha(torch.ones_like(t)))
         share = torch.exp(t * last - (1 - t) * self.weight)
         return self.schedule.time(1 - share)
@@ -114,7 +114,10 @@ class Importance:
 
 @dataclass(frozen=True)
 class Levels:
-    """Times at which 1 - alpha is as spread as the times of `inner`: levels of noise count alike in any schedule."""
+    """Times at which 1 - alpha is as spread as the times of `inner`: levels of noise count alike in any schedule.
+
+    Float32 of the shape of `inner`'s.
+    """
 
     inner: Times
     schedule: Survival
@@ -127,8 +130,8 @@ class Levels:
 class Squared:
     """Times of `inner` squared: more of them near the clean end, where little is missing and weighs much.
 
-    A loss whose spread grows there as 1 / sqrt(t) has the least error of its mean when it is drawn so and each draw
-    counts `spread` of its time.
+    Shape of `inner`'s.  A loss whose spread grows there as 1 / sqrt(t) has the least error of its mean when it is
+    drawn so and each draw counts `spread` of its time.
     """
 
     inner: Times
@@ -141,7 +144,7 @@ class Squared:
 class Clipped:
     """Times of `inner` squeezed into [low, high]: fewer nearly clean and nearly empty blocks (2503.09573, sec. 4.2).
 
-    The loss is then no bound on the likelihood; evaluate with `inner` itself.
+    Shape of `inner`'s.  The loss is then no bound on the likelihood; evaluate with `inner` itself.
     """
 
     inner: Times
@@ -153,7 +156,7 @@ class Clipped:
 
 
 def spread(t: Tensor) -> Tensor:
-    """What a time of `Squared` counts: one over its density, 2 sqrt(t)."""
+    """What a time of `Squared` counts: one over its density, 2 sqrt(t); shape of t."""
     return 2 * t.sqrt()
 
 

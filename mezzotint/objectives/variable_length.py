@@ -90,7 +90,7 @@ class VariableLength:
 
 
 def anchor(noisy: Tensor, clean: Tensor, given: Tensor, blank: int) -> Path:
-    """The path with an anchor in front; `given` columns hold text that is no part of the task."""
+    """The path with an anchor in front, from noisy and clean Long[B, Z]; `given` Bool[B, Z] is no part of the task."""
     noisy, clean = (F.pad(x, (1, 0), value=blank) for x in (noisy, clean))
     given = F.pad(given, (1, 0), value=True)
     columns = torch.arange(noisy.shape[1], device=noisy.device)

@@ -58,7 +58,10 @@ def apart(noisy: Sequence[int], clean: Sequence[int], blank: int) -> tuple[list[
 
 @dataclass(frozen=True)
 class EmptySource:
-    """Paths start from the empty text; every token is an insertion."""
+    """Paths start from the empty text; every token is an insertion.
+
+    A call gives noisy and clean columns Long[B, L], and the given ones Bool[B, L]: those outside the batch's target.
+    """
 
     blank: int
 
@@ -69,7 +72,10 @@ class EmptySource:
 
 @dataclass(frozen=True)
 class RandomSource:
-    """Paths start from up to `most` random tokens, aligned to the text; given text must come first."""
+    """Paths start from up to `most` random tokens, aligned to the text; given text must come first.
+
+    A call gives noisy and clean columns Long[B, Z], and the given ones Bool[B, Z]; Z is the longest alignment.
+    """
 
     tokens: tuple[int, ...]
     """The ids that are drawn, all equally likely."""

@@ -28,7 +28,7 @@ class Process(nn.Module, ABC):
 
     @abstractmethod
     def prior(self, shape: tuple[int, int], device: torch.device | str | None, rng: Rng) -> Tensor:
-        """x_1, pure noise, for `shape` = (B, L)."""
+        """x_1, pure noise, for `shape` = (B, L): Long[B, L] tokens or Float[B, L, E] vectors."""
 
     def hold(self, x_t: Tensor, x_0: Tensor, fixed: Tensor) -> Tensor:
         """x_t with the clean value wherever Bool[B, L] `fixed` is set."""

@@ -149,7 +149,10 @@ class Gaussian(Process):
 
 
 class Tied(nn.Module):
-    """Logits E z + b: the embeddings read their own vectors, with a bias (Diffusion-LM's `lm_head`)."""
+    """Logits E z + b: the embeddings read their own vectors, with a bias (Diffusion-LM's `lm_head`).
+
+    Vectors Float[B, L, E] and a table Float[V, E] give Float[B, L, V].
+    """
 
     def __init__(self, vocab: int) -> None:
         super().__init__()
@@ -160,7 +163,10 @@ class Tied(nn.Module):
 
 
 class Readout(nn.Module):
-    """Logits R z with a matrix of their own that starts as the embeddings (SED, sec. 3.2)."""
+    """Logits R z with a matrix of their own that starts as the embeddings (SED, sec. 3.2).
+
+    Vectors Float[B, L, E] give Float[B, L, V].
+    """
 
     def __init__(self, table: Tensor) -> None:
         super().__init__()
@@ -171,7 +177,7 @@ class Readout(nn.Module):
 
 
 class Distance(nn.Module):
-    """Logits -||z - E||^2 scale, the squared z left out since it is common to all tokens.
+    """Logits -||z - E||^2 scale, Float[B, L, V], the squared z left out since it is common to all tokens.
 
     With scale 1 / (2 spread^2) it is the exact posterior of equally likely tokens; with 1 it is `logits_mode` 2 of
     Diffusion-LM's code.
@@ -192,12 +198,12 @@ def coefficients(a_t: Tensor, a_s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def divergence(mean: Tensor, log_variance: Tensor, other: Tensor, its: Tensor) -> Tensor:
-    """KL(N(mean, e^log_variance), N(other, e^its)) of every number by itself, in nats."""
+    """KL(N(mean, e^log_variance), N(other, e^its)) of every number by itself, in nats; the shapes broadcast."""
     return (-1 + its - log_variance + (log_variance - its).exp() + (mean - other) ** 2 * (-its).exp()) / 2
 
 
 def normal(rng: Rng, shape: tuple[int, ...], like: Tensor, bound: float | None = None) -> Tensor:
-    """Standard normal numbers of a shape, dtype and device of `like`; `bound` cuts the tails off beyond it."""
+    """Standard normal numbers Float[*shape], dtype and device of `like`; tails beyond +-`bound` are cut off."""
     u = rng.uniform(shape, like.device)
     if bound is not None:
         low = torch.special.ndtr(torch.tensor(-bound, dtype=torch.float64, device=like.device))
@@ -206,7 +212,7 @@ def normal(rng: Rng, shape: tuple[int, ...], like: Tensor, bound: float | None =
 
 
 def scaled(table: Tensor) -> Tensor:
-    """The table with every row of norm sqrt(E), one per feature (SED, sec. 3.1)."""
+    """The table Float[V, E] with every row of norm sqrt(E), one per feature (SED, sec. 3.1)."""
     return table * (table.shape[1] ** 0.5 / table.norm(dim=-1, keepdim=True).clamp_min(1e-12))
 
 

@@ -25,19 +25,22 @@ def on_top(gamma: Tensor, ids: int) -> Tensor:
 
 
 def climb(gamma: Tensor, ids: int) -> Tensor:
-    """dP / dgamma, Float64: dP / dm integrates (x - m) phi(x - m) Phi(x)^(N - 1), and dm / dgamma = -m / 2."""
+    """dP / dgamma, Float64 of the shape of gamma.
+
+    dP / dm integrates (x - m) phi(x - m) Phi(x)^(N - 1), and dm / dgamma = -m / 2.
+    """
     x, weight = _kernel(gamma, ids)
     m = _mean(gamma)
     return -m / 2 * ((x - m[..., None]) * weight).sum(-1) * (x[..., 1] - x[..., 0])
 
 
 def survival(p: Tensor, ids: int) -> Tensor:
-    """T = (N P - 1) / (N - 1)."""
+    """T = (N P - 1) / (N - 1), of the shape of P."""
     return (ids * p - 1) / (ids - 1)
 
 
 def series(gamma: Tensor, ids: int, count: int = 60) -> tuple[Tensor, Tensor]:
-    """T and dT / dgamma by powers of m, Float64 (Duo++, arXiv 2602.21185, App.).
+    """T and dT / dgamma by powers of m, Float64 of the shape of gamma (Duo++, arXiv 2602.21185, App.).
 
     P = exp(-m^2 / 2) sum over k of m^k / k! M_k, M_k = integral of x^k phi(x) Phi(x)^(N - 1) dx;
     60 terms are too few for gamma below -3, where the integral is to be taken.
@@ -80,7 +83,7 @@ class GaussianArgmax:
         return self._read(0, t)
 
     def dalpha(self, t: Tensor) -> Tensor:
-        """Its derivative by t, Float64."""
+        """Its derivative by t, Float64 of the shape of t."""
         return self._read(1, t)
 
     def blur(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ Curve = Callable[[Tensor], Tensor]
 
 
 def falling(steps: int, curve: Curve, *, dimmed: bool = False) -> Tensor:
-    """The table that follows a curve, 1 - f((k + 1) / T) / f(k / T), at most 0.999.
+    """The table Float64[T] that follows a curve: 1 - f((k + 1) / T) / f(k / T), at most 0.999.
 
     Its survival is relative to f(0); a table that is `dimmed` begins with a step down to f(0) and ends a step early.
     """
@@ -32,22 +32,22 @@ def falling(steps: int, curve: Curve, *, dimmed: bool = False) -> Tensor:
 
 
 def sqrt(steps: int, s: float = 1e-4) -> Tensor:
-    """f = 1 - sqrt(u + s): much noise at once, since near embeddings little noise changes no token."""
+    """Float64[T] of f = 1 - sqrt(u + s): much noise at once, since near embeddings little noise changes no token."""
     return falling(steps, lambda u: 1 - (u + s).sqrt())
 
 
 def cosine(steps: int, s: float = 0.008) -> Tensor:
-    """f = cos((u + s) / (1 + s) pi / 2)^2."""
+    """Float64[T] of f = cos((u + s) / (1 + s) pi / 2)^2."""
     return falling(steps, partial(_squared, s=s))
 
 
 def trunc_cos(steps: int, s: float = 0.1) -> Tensor:
-    """The curve of `cosine` further on, and a first step down to where it begins."""
+    """Float64[T]: the curve of `cosine` further on, and a first step down to where it begins."""
     return falling(steps, partial(_squared, s=s), dimmed=True)
 
 
 def cosine_from(steps: int, first: float) -> Tensor:
-    """`cosine` with a first step as large as told (SED, 2211.04236, sec. 4.1: 2e-3 at T = 1000).
+    """Float64[T]: `cosine` with `first` as its first beta (SED, 2211.04236, sec. 4.1: 2e-3 at T = 1000).
 
     The paper tells the first beta and not how the curve gives way to it; here all others stay the curve's.  The curve's
     own first step loses 4e-5, less than the variance 1e-4 of the embeddings' spread.
@@ -58,17 +58,17 @@ def cosine_from(steps: int, first: float) -> Tensor:
 
 
 def linear(steps: int) -> Tensor:
-    """From 1e-4 to 0.02 at a thousand steps, and as much noise in all at other numbers (2006.11239, sec. 4)."""
+    """Float64[T], evenly from 1e-4 to 0.02 at T = 1000, and as much noise in all at other T (2006.11239, sec. 4)."""
     return _evenly(1e-4 * 1000 / steps, 0.02 * 1000 / steps, steps)
 
 
 def trunc_lin(steps: int) -> Tensor:
-    """`linear`, every beta larger by 0.01."""
+    """Float64[T]: `linear`, every beta larger by 0.01."""
     return linear(steps) + 0.01
 
 
 def pw_lin(steps: int, head: int = 10) -> Tensor:
-    """`linear` after `head` steps that fall to its beginning from 0.01 above.
+    """Float64[T]: `linear` after `head` steps that fall to its beginning from 0.01 above.
 
     Raises:
         ConfigError: fewer steps than the head has.

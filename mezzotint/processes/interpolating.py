@@ -67,7 +67,7 @@ class Interpolating(Discrete):
         return kl + rest
 
     def parts(self, p0: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The two terms of `divergence`: KL of the marginals, and r - log r - 1."""
+        """The two terms of `divergence`, Float[B, L]: KL of the marginals, and r - log r - 1."""
         a, b, model = self.alpha(t.double()), self.noise(t), self.marginal(p0, t)
         logs = model.clamp_min(torch.finfo(model.dtype).tiny).log()
         b_x = pick(b, x_0)

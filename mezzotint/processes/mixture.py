@@ -36,11 +36,11 @@ class HybridMixture:
         return math.log(2) + math.log(p) - math.log1p(-p)
 
     def bump(self, t: Tensor) -> Tensor:
-        """c_t."""
+        """c_t, of the shape of t."""
         return math.exp(self.log_b) * (t * (1 - t)).sqrt()
 
     def slope(self, t: Tensor) -> Tensor:
-        """c'_t; infinite at both ends."""
+        """c'_t, of the shape of t; infinite at both ends."""
         return math.exp(self.log_b) * (1 - 2 * t) / (2 * (t * (1 - t)).sqrt())
 
     def alpha(self, t: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class HybridMixture:
         return self.alpha(t) * self.ratio(t)
 
     def ratio(self, t: Tensor) -> Tensor:
-        """alpha' / alpha = -1 / (1 - t) - c' / C."""
+        """alpha' / alpha = -1 / (1 - t) - c' / C, of the shape of t."""
         return -1 / (1 - t) - self.slope(t) / (1 + self.bump(t))
 
     def time(self, alpha: Tensor) -> Tensor:

@@ -57,7 +57,7 @@ Coupling = Callable[[Tensor, Tensor, Rng], Tensor]
 class ConditionalCoupling:
     """Part of a text is its own noise, for infilling, after the paper's conditional coupling (2407.15595).
 
-    Each row keeps a share of its tokens, which is drawn evenly from 0 to `most`.
+    Each row keeps a share of its tokens, drawn evenly from 0 to `most`: noise and text Long[B, L] -> noise Long[B, L].
     """
 
     most: float
@@ -158,7 +158,10 @@ def absent(schedule: Survival, t: Tensor) -> Tensor:
 
 
 def share(schedule: Survival, t: Tensor, s: Tensor) -> Tensor:
-    """(alpha(s) - alpha(t)) / (1 - alpha(t)): how much of what is noise at t turns clean until s; 1 if s is clean."""
+    """(alpha(s) - alpha(t)) / (1 - alpha(t)): how much of what is noise at t turns clean until s; 1 if s is clean.
+
+    Float64; the shapes of t and s broadcast.
+    """
     a_t, a_s = schedule.alpha(t.double()), schedule.alpha(s.double())
     return (a_s - a_t) / (1 - a_t)
 

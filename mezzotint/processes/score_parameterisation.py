@@ -15,7 +15,10 @@ from mezzotint.schedules import Survival
 
 @dataclass(frozen=True)
 class Scaled:
-    """raw - log(e^sigma - 1) - log(V - 1), and 0 at the present token: absorbing noise (SEDD, 2310.16834, App. C.2)."""
+    """raw - log(e^sigma - 1) - log(V - 1), and 0 at the present token: absorbing noise (SEDD, 2310.16834, App. C.2).
+
+    Raw outputs Float[B, L, V] give log scores Float[B, L, V].
+    """
 
     schedule: Survival
 
@@ -29,7 +32,8 @@ class Scaled:
 class Mixed:
     """log(alpha e^raw + 1 - alpha), 0 at the present token: uniform noise, exact for e^raw = N p(x_0) of other columns.
 
-    Nothing makes these p sum to one, as nothing does in `Scaled`.
+    Raw outputs Float[B, L, V] give log scores Float[B, L, V].  Nothing makes these p sum to one, as nothing does in
+    `Scaled`.
     """
 
     schedule: Survival
@@ -45,5 +49,5 @@ class Mixed:
 
 
 def present(raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """The network's own log scores, 0 at the present token."""
+    """The network's own log scores Float[B, L, V], 0 at the present token."""
     return raw.scatter(-1, x_t[..., None], 0.0)

@@ -104,11 +104,11 @@ class Spindle(Discrete):
         self.strength, self.ceiling = strength, ceiling
 
     def base(self, t: Tensor) -> Tensor:
-        """1 - t: survival of a token of average ease."""
+        """1 - t, Float64 of the shape of t: survival of a token of average ease."""
         return 1 - t.double()
 
     def swell(self, t: Tensor) -> Tensor:
-        """strength sin(pi t): how far survivals are apart."""
+        """strength sin(pi t), Float64 of the shape of t: how far survivals are apart."""
         return self.strength * torch.sin(math.pi * t.double())
 
     def survival(self, t: Tensor, ease: Tensor) -> Tensor:
@@ -188,7 +188,7 @@ class Spindle(Discrete):
 
 
 def reveal(a_t: Tensor, a_s: Tensor) -> Tensor:
-    """(a_s - a_t) / (1 - a_t): the chance that what is masked at t was not yet at s."""
+    """(a_s - a_t) / (1 - a_t): the chance that what is masked at t was not yet at s; the shapes broadcast."""
     return (a_s - a_t) / (1 - a_t)
 
 

@@ -59,7 +59,7 @@ class Uniform(Interpolating):
         return raw + self._likelihood(x_t, t).to(raw.dtype)
 
     def alone(self, raw: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """The inverse of `seen`: what an ordinary posterior says without the column's own token."""
+        """The inverse of `seen`, Float[B, L, V]: what an ordinary posterior says without the column's own token."""
         return raw - self._likelihood(x_t, t).to(raw.dtype)
 
     def posterior(self, p0: Tensor, x_t: Tensor, a_t: Tensor, a_s: Tensor) -> Tensor:

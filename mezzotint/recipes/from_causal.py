@@ -67,7 +67,11 @@ class Adaptation:
     train: Train
 
     def check(self) -> None:
-        """Raises ConfigError for settings that contradict each other."""
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: no text, a length that is no multiple of the blocks, or a hole that does not fit into it.
+        """
         if not self.data:
             raise ConfigError("this recipe learns from a text: pass --set data=my.txt, or a corpus such as subwords")
         block = getattr(self.family, "block", None) or 1

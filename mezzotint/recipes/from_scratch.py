@@ -80,7 +80,11 @@ class Small:
     train: Train
 
     def check(self) -> None:
-        """Raises ConfigError for a length that the family's blocks do not divide."""
+        """Refuse settings that contradict each other.
+
+        Raises:
+            ConfigError: a length that the family's blocks do not divide, or a family that cannot be told or start so.
+        """
         block = getattr(self.family, "block", None) or 1
         if self.length % block:
             near = -(-self.length // block) * block

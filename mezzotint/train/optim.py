@@ -26,6 +26,7 @@ class Constant:
     """Share of the run spent rising from zero."""
 
     def factor(self, used: float) -> float:
+        """The learning rate's factor after a share `used` of the budget."""
         return _rise(used, self.warmup)
 
 
@@ -42,6 +43,7 @@ class WSD:
     """Factor at the end."""
 
     def factor(self, used: float) -> float:
+        """The learning rate's factor after a share `used` of the budget."""
         start = 1 - self.decay
         if used <= start or not self.decay:
             return _rise(used, self.warmup)
@@ -60,6 +62,7 @@ class Cosine:
     """Factor at the end."""
 
     def factor(self, used: float) -> float:
+        """The learning rate's factor after a share `used` of the budget."""
         if used < self.warmup:
             return _rise(used, self.warmup)
         fallen = min((used - self.warmup) / max(1 - self.warmup, 1e-9), 1)

@@ -33,7 +33,11 @@ def open_run(folder: Path, cfg: Any, recipe: str, *, resume: bool) -> None:
 
 
 def refuse_another(folder: Path, *, resume: bool) -> None:
-    """Raises ConfigError where `open_run` would because of a run that is there; writes nothing."""
+    """Refuse a folder that holds a run, unless it is to be resumed; writes nothing.
+
+    Raises:
+        ConfigError: `open_run` would refuse it for a run that is there.
+    """
     if not resume and (folder / "run.json").exists():
         raise ConfigError(f"{folder} already holds a run: go on with it by --resume, or choose another folder by --out")
 

@@ -42,7 +42,7 @@ def save_adapter(drafter: "Drafter", path: Path, base: str, notes: dict[str, Any
 
 
 def load_adapter(path: Path) -> tuple[DrafterShape, dict[str, NDArray[Any]], dict[str, str]]:
-    """Sizes, float arrays by the names of `Drafter.state_dict()`, and the metadata.
+    """Sizes, float arrays by the names of `Drafter.state_dict()`, and the metadata; ids are Int[D].
 
     Raises:
         CheckpointError: not such a file, or a damaged one.

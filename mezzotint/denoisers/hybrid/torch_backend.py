@@ -180,7 +180,11 @@ def _numpy(x: Tensor) -> Floats:
 
 
 def restored(shape: DrafterShape, arrays: dict[str, NDArray[Any]], embedding: Tensor, dropout: float = 0.0) -> Drafter:
-    """The drafter as a module, on the causal network's embedding Float[V, width]; `dropout` is for training on."""
+    """The drafter as a module, on the causal network's embedding Float[V, width]; `dropout` is for training on.
+
+    Raises:
+        CheckpointError: the adapter is another model's, or its arrays do not fit its sizes.
+    """
     if embedding.shape[1] != shape.width or not 0 <= arrays["ids"].min() <= arrays["ids"].max() < len(embedding):
         raise CheckpointError("the adapter belongs to another model: its width or its ids do not fit")
     ids = torch.from_numpy(arrays["ids"].astype(np.int64))

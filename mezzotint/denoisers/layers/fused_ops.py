@@ -22,7 +22,10 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the mean in float32 (1910.07467, eq. 4)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the mean in float32 (1910.07467, eq. 4).
+
+    Float[..., D] -> Float[..., D].
+    """
 
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -35,7 +38,7 @@ class RMSNorm(nn.Module):
 
 
 def gated(x: Tensor) -> Tensor:
-    """silu(a) b for the halves [a, b] of the last dimension (SwiGLU, 2002.05202)."""
+    """silu(a) b for the halves [a, b] of the last dimension (SwiGLU, 2002.05202): Float[..., 2 D] -> Float[..., D]."""
     if not _learning(x):
         a, b = x.chunk(2, -1)
         return F.silu(a) * b

@@ -46,24 +46,28 @@ def widest_head() -> int:
 
 
 def pointer(array: NDArray[Any] | None) -> ctypes.c_void_p:
-    """Where an array's numbers lie; null for None."""
+    """Where the numbers of an array of any shape lie; null for None."""
     # the interface's address costs a quarter of what `array.ctypes` costs, and a pass of the network asks twenty times
     return ctypes.c_void_p(array.__array_interface__["data"][0] if array is not None else None)
 
 
 def ints(values: Sequence[int] | NDArray[Any]) -> NDArray[np.int32]:
-    """Numbers as the kernels read them."""
+    """Numbers as the kernels read them: contiguous Int32[...]."""
     return np.ascontiguousarray(values, np.int32)
 
 
 def within(values: NDArray[Any], low: int, high: int) -> bool:
-    """Whether all of a few integers are at least `low` and below `high`."""
+    """Whether all of a few integers Int[n] are at least `low` and below `high`."""
     few = values.tolist()  # a pass of one token checks six such arrays, and numpy's reductions take six times as long
     return not few or (min(few) >= low and max(few) < high)
 
 
 def check_shape(x: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Raises CapacityError unless `x` is contiguous float32 of this shape."""
+    """Refuse an array that the kernels would misread.
+
+    Raises:
+        CapacityError: `x` is not contiguous Float32[*shape].
+    """
     if x.shape != shape or x.dtype != np.float32 or not x.flags.c_contiguous:
         raise CapacityError(
             f"cannot use {x.dtype} numbers of shape {list(x.shape)}: float32 of {list(shape)} are needed"

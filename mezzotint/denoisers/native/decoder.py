@@ -126,6 +126,6 @@ def _linear(checkpoint: Checkpoint, names: list[str], *, alternate: bool = False
 
 
 def alternated(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Rows of equally shaped arrays in turns of 32: the order that lets one thread make silu(gate) * up."""
+    """Rows of arrays of the shape of the first, in turns of 32: so one thread makes silu(gate) * up."""
     n, rest = len(parts[0]), parts[0].shape[1:]
     return np.stack([p.reshape(n // BLOCK, BLOCK, *rest) for p in parts], 1).reshape(len(parts) * n, *rest)

@@ -66,7 +66,7 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def best(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """As `odds.best`, in one pass over float32 logits on a CPU."""
+    """As `odds.best`, Float[..., V] -> Long[...] and Float[...], in one pass over float32 logits on a CPU."""
     logits = logits.contiguous()
     tokens, chance = torch.empty(logits.shape[:-1], dtype=torch.long), logits.new_empty(logits.shape[:-1])
     addresses = [c_void_p(x.data_ptr()) for x in (logits, tokens, chance)]
@@ -90,12 +90,15 @@ class Matrix:
         weakref.finalize(self, lib().mz_matrix_free, self.handle).atexit = False
 
     def apply(self, x: Tensor) -> Tensor:
-        """Float[..., outputs] of Float[..., inputs]."""
+        """Float[..., outputs] of Float[..., inputs].
+
+        Raises:
+            CapacityError: another dtype than float32, or another width.
+        """
         if x.dtype != torch.float32 or x.shape[-1] != self.inputs:
             raise CapacityError(f"cannot multiply {x.dtype} of width {x.shape[-1]}: float32 of {self.inputs} is needed")
-        x = x.contiguous()
+        rows, x = x.numel() // self.inputs, x.contiguous()
         out = torch.empty(*x.shape[:-1], self.outputs)
-        rows = x.numel() // self.inputs
         threads = pool(out.numel() * self.inputs)
         lib().mz_matrix_apply(threads, self.handle, rows, c_void_p(x.data_ptr()), c_void_p(out.data_ptr()))
         return out

@@ -84,7 +84,11 @@ class NativeLinear:
         return cls(codes.reshape(n, k), scale, None, head=head)
 
     def rows(self, index: Sequence[int]) -> Floats:
-        """Rows of the matrix as floats, Float[len(index), inputs] (Q8 only)."""
+        """Rows of the matrix as floats, Float[len(index), inputs] (Q8 only).
+
+        Raises:
+            CapacityError: a matrix of four bits, or no such row.
+        """
         at = ints(index)
         if self.bits != 8:
             raise CapacityError("cannot read single rows of a matrix of 4 bits: make it of 8")
@@ -116,7 +120,11 @@ class NativeLinear:
 
 
 def top(pool: ThreadPool, logits: Floats, k: int) -> tuple[NDArray[np.int32], Floats, Floats]:
-    """The k largest of each row of Float[n, V]: Int[n, k], Float[n, k], and the log-sum-exp Float[n]."""
+    """The k largest of each row of Float[n, V]: Int[n, k], Float[n, k], and the log-sum-exp Float[n].
+
+    Raises:
+        CapacityError: k is not in 1 .. V.
+    """
     n, vocab = logits.shape
     if not 0 < k <= vocab:
         raise CapacityError(f"cannot take the {k} largest of {vocab}")

@@ -77,7 +77,11 @@ class NativeStack:
             lib().mz_stack_free(handle)
 
     def length(self, lane: int = 0) -> int:
-        """Settled tokens of a lane."""
+        """Settled tokens of a lane.
+
+        Raises:
+            CapacityError: no such lane.
+        """
         if not 0 <= lane < self.shape.lanes:
             raise CapacityError(f"lane {lane} is outside a cache of {self.shape.lanes} x {self.shape.capacity}")
         return lib().mz_stack_length(self.handle, lane)
@@ -102,6 +106,9 @@ class NativeStack:
 
         Returns:
             Float[n, width] after the last layer, Float[n, taps, width].
+
+        Raises:
+            CapacityError: too many rows, or arrays, positions, lanes or taps that do not fit the store.
         """
         n, s = len(x), self.shape
         if not 0 < n <= max_rows():

@@ -272,11 +272,11 @@ class Norm(nn.Module):
 
 
 def unit(x: Tensor, eps: float) -> Tensor:
-    """x / rms(x), computed in 32 bits."""
+    """x / rms(x) over the last dimension, computed in 32 bits: Float[..., D] -> Float[..., D]."""
     wide = x.float()
     return (wide * (wide.square().mean(-1, keepdim=True) + eps).pow(-0.5)).to(x.dtype)
 
 
 def gelu(x: Tensor) -> Tensor:
-    """GELU by its hyperbolic tangent (1606.08415)."""
+    """GELU by its hyperbolic tangent (1606.08415); any shape."""
     return F.gelu(x, approximate="tanh")

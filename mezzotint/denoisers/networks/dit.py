@@ -67,7 +67,11 @@ class Body(nn.Module):
         self.blocks = nn.ModuleList([_Block(shape) for _ in range(shape.layers)])
 
     def condition(self, t: Tensor | None, inputs: Inputs) -> Tensor:
-        """Float[B, 1 or N, condition]: the modulating vector."""
+        """Float[B, 1 or N, condition]: the modulating vector.
+
+        Raises:
+            ConfigError: the network is told the noise level, and there is no time.
+        """
         columns = inputs.x.shape[1]
         told = torch.zeros(inputs.x.shape[0], 1, device=inputs.x.device)
         if self.level is not None:
@@ -87,7 +91,7 @@ class Body(nn.Module):
         return states
 
     def begin(self, inputs: Inputs) -> tuple[Tensor, Tensor, Mixer]:
-        """Embedded columns, their rotations and the attention."""
+        """Embedded columns Float[B, N, D], their rotations and the attention."""
         turn = turns(inputs.positions, self.rotary_emb.inv_freq)
         return self.vocab_embed(inputs.x), turn, mixer(inputs.attend, inputs.x.device)
 
@@ -128,7 +132,11 @@ class DiT(Body):
         return KVCache(shape, dtype=weight.dtype, device=weight.device)
 
     def condition(self, t: Tensor | None, inputs: Inputs) -> Tensor:
-        """Float[B, 1 or N, condition]: the noise level's vector, plus the class's where `inputs` has a label."""
+        """Float[B, 1 or N, condition]: the noise level's vector, plus the class's where `inputs` has a label.
+
+        Raises:
+            ConfigError: a label for a network without classes, or no time.
+        """
         c = super().condition(t, inputs)
         if inputs.label is None:
             return c

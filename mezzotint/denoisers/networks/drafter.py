@@ -20,7 +20,7 @@ from mezzotint.denoisers.draft_network import DrafterShape
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight (1910.07467, eq. 4)."""
+    """x / rms(x) * weight over the last dimension (1910.07467, eq. 4): Float[..., D] -> Float[..., D]."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -32,7 +32,10 @@ class RMSNorm(nn.Module):
 
 
 class DrafterLayer(nn.Module):
-    """Pre-norm attention and SwiGLU, matrices as the native kernels want them: q, k, v in one."""
+    """Pre-norm attention and SwiGLU, matrices as the native kernels want them: q, k, v in one.
+
+    Rows Float[B, R, width] that see each other as Bool[B, 1, R, R] says -> Float[B, R, width].
+    """
 
     def __init__(self, s: DrafterShape, dropout: float = 0.0) -> None:
         super().__init__()

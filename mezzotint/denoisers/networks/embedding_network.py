@@ -55,7 +55,11 @@ class EmbeddingNetwork(nn.Module):
         self.down = nn.Sequential(nn.Linear(inner, inner), nn.Tanh(), nn.Linear(inner, width))
 
     def forward(self, inputs: Inputs, t: Tensor | None = None) -> Tensor:
-        """The clean vectors, as the network estimates them."""
+        """The clean vectors Float[B, N, E], as the network estimates them.
+
+        Raises:
+            ConfigError: no time was given.
+        """
         if t is None:
             raise ConfigError("a network on vectors must be given the time")
         z = inputs.x[..., : self.width]

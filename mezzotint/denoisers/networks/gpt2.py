@@ -30,7 +30,10 @@ class GPT2Config:
 
 
 class GPT2(nn.Module):
-    """tokens -> logits.  Parameters are `embed`, `place`, `layers.i.{ln1,q,k,v,o,ln2,up,down}`, `norm`, `head`."""
+    """Tokens Long[B, N], or vectors Float[B, N, D], -> hidden Float[B, N, D] and logits Float[B, N, V].
+
+    Parameters are `embed`, `place`, `layers.i.{ln1,q,k,v,o,ln2,up,down}`, `norm`, `head`.
+    """
 
     def __init__(self, config: GPT2Config) -> None:
         super().__init__()

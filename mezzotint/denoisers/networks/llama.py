@@ -202,7 +202,13 @@ class LlamaLayer(nn.Module):
         attend: Tensor | None,
         cache: tuple[Tensor, Tensor, int] | None,
     ) -> Tensor:
-        """Grouped-query attention over the cached and the new columns."""
+        """Grouped-query attention of the columns x, Float[B, N, D], over the cached and the new ones: Float[B, N, D].
+
+        Args:
+            rotation: cosines and sines of the new columns.
+            attend: which new column sees which column, a mask that broadcasts; None shows everything.
+            cache: keys, values and how many columns they hold.
+        """
         batch, count, _ = x.shape
         q = rotated(self.qn(self.q(x).view(batch, count, self.heads, self.dim)).transpose(1, 2), rotation)
         k = rotated(self.kn(self.k(x).view(batch, count, self.kv_heads, self.dim)).transpose(1, 2), rotation)
@@ -217,7 +223,10 @@ class LlamaLayer(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, with the mean square in 32 bits (1910.07467, eq. 4)."""
+    """x / rms(x) * weight over the last dimension, with the mean square in 32 bits (1910.07467, eq. 4).
+
+    Float[..., D] -> Float[..., D].
+    """
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()

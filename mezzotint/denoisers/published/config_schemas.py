@@ -176,7 +176,11 @@ def llada_moe(fields: Fields) -> Architecture:
 
 
 def llada2(fields: Fields) -> Architecture:
-    """LLaDA2.0, 2.1 and 2.2: fused q, k, v; a part of each head turns; group-limited experts (2512.15745, sec. 2)."""
+    """LLaDA2.0, 2.1 and 2.2: fused q, k, v; a part of each head turns; group-limited experts (2512.15745, sec. 2).
+
+    Raises:
+        CheckpointError: fields that are missing, or contradict each other.
+    """
     fields.only(
         hidden_act=SILU,
         score_function=("sigmoid",),

@@ -18,7 +18,11 @@ LABELS = {
 
 
 def check(path: Path) -> None:
-    """Raises ConfigError where `path` cannot become a picture: another ending than .svg or .png, or no matplotlib."""
+    """Refuse a path that cannot become a picture.
+
+    Raises:
+        ConfigError: another ending than .svg or .png, or no matplotlib.
+    """
     if path.suffix not in (".svg", ".png"):
         raise ConfigError(f"cannot draw {path.name}: name a file that ends in .svg or .png")
     if find_spec("matplotlib") is None:
@@ -26,7 +30,11 @@ def check(path: Path) -> None:
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
-    """Write the picture; raises ConfigError as `check` does, or if the place cannot be written."""
+    """Write the picture.
+
+    Raises:
+        ConfigError: as for `check`, or the place cannot be written.
+    """
     check(path)
     from matplotlib.figure import Figure
 

@@ -117,7 +117,11 @@ def quality(raced: Raced, name: str, leader: str, scores: dict[tuple[str, tuple[
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    """Write a record: indented, but each list of numbers on one line; whole or not at all."""
+    """Write a record: indented, but each list of numbers on one line; whole or not at all.
+
+    Raises:
+        ConfigError: the place cannot be written.
+    """
     text = json.dumps(record, indent=1, ensure_ascii=False)
     # only between line breaks, which strings cannot hold: brackets in an answer's text stay as they are
     text = re.sub(r"\[\n\s*([-\d.e+,\s]+?)\n\s*\]", lambda m: "[" + re.sub(r"\s+", " ", m.group(1)) + "]", text)
@@ -134,7 +138,11 @@ def write(path: Path, record: dict[str, Any]) -> None:
 
 
 def reserve(path: Path) -> None:
-    """Make the folder of a file that is written at the end; raises ConfigError now where that could not work then."""
+    """Make the folder of a file that is written at the end, so that a place that will not do is found out now.
+
+    Raises:
+        ConfigError: the file could not be written there.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() or not os.access(path.parent, os.W_OK):
@@ -144,7 +152,11 @@ def reserve(path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A record written by `write`; raises ConfigError if it is none."""
+    """A record written by `write`.
+
+    Raises:
+        ConfigError: no such file, or another kind of file.
+    """
     try:
         record = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

@@ -61,7 +61,11 @@ class Raced:
 
 
 def check(bench: Bench) -> None:
-    """Raises ConfigError where the settings ask for what does not exist."""
+    """Refuse settings that ask for what does not exist.
+
+    Raises:
+        ConfigError: an unknown or repeated engine, or more prompts or questions than there are.
+    """
     unknown = [name for name in (*bench.engines, *bench.asked) if name not in ENGINES]
     if unknown or not bench.engines:
         named = f"there is no engine {unknown[0]!r}" if unknown else "no engine was named"

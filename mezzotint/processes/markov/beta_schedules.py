@@ -13,18 +13,21 @@ from mezzotint.errors import ConfigError
 
 
 def standard(steps: int) -> Tensor:
-    """1 / (T - t + 1): survival falls evenly to 0; the absorbing chain's, and the image code's "jsd"."""
+    """Float64[T] of 1 / (T - t + 1): survival falls evenly to 0; the absorbing chain's, and the image code's "jsd"."""
     return 1 / torch.arange(steps, 0, -1, dtype=torch.float64)
 
 
 def linear(steps: int, low: float, high: float, *, reached: bool = True) -> Tensor:
-    """Evenly from `low` to `high`; the text code stops one step before `high`, its form is not `reached`."""
+    """Float64[T], evenly from `low` to `high`.
+
+    The paper reaches `high` at the last step; the text code's last step is one short of it, so it is not `reached`.
+    """
     count = steps - 1 if reached else steps
     return low + torch.arange(steps, dtype=torch.float64) / max(count, 1) * (high - low)
 
 
 def cosine(steps: int, s: float = 0.008) -> Tensor:
-    """1 - f(t) / f(t - 1), at most 0.999, f(t) = cos((t / T + s) / (1 + s) pi / 2), not squared."""
+    """Float64[T] of 1 - f(t) / f(t - 1), at most 0.999, with f(t) = cos((t / T + s) / (1 + s) pi / 2), not squared."""
     f = torch.cos((torch.arange(steps + 1, dtype=torch.float64) / steps + s) / (1 + s) * math.pi / 2)
     return (1 - f[1:] / f[:-1]).clamp(0, 0.999)
 
@@ -53,6 +56,11 @@ def by_information(after: Callable[[float], Tensor], p_0: Tensor, removed: Tenso
 
 def monotone(x: Tensor, y: Tensor, at: Tensor) -> Tensor:
     """The monotone cubic through (x, y), read at `at` (Fritsch and Butland 1984: weighted harmonic means as slopes).
+
+    Args:
+        x: Float[n], rising.
+        y: Float[n].
+        at: where to read; the result has the shape of it.
 
     Raises:
         ConfigError: fewer than three points, or x that does not rise.

@@ -215,7 +215,7 @@ def mask(vocab: int, mask_id: int) -> Tensor:
 
 
 def stochastic(matrix: Tensor) -> Tensor:
-    """The matrix with rows that sum to one, which products of many factors lose."""
+    """The matrix Float[..., V, V] with rows that sum to one, which products of many factors lose."""
     return matrix / matrix.sum(-1, keepdim=True)
 
 

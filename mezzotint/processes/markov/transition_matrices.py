@@ -86,7 +86,10 @@ def nearest(embeddings: Tensor, k: int) -> Tensor:
 
 
 def rates(near: Sequence[Sequence[int]]) -> Tensor:
-    """The rates of `neighbours`, from those of every id; ids without any, and near none, stay what they are."""
+    """The rates of `neighbours`, Float64[V, V], from the neighbours of every id.
+
+    Ids without any, and near none, stay what they are.
+    """
     vocab, k = len(near), max(map(len, near))
     graph = torch.zeros(vocab, vocab, dtype=torch.float64)
     for place, others in enumerate(near):
@@ -101,7 +104,7 @@ def power(rates: Tensor, amount: float) -> Tensor:
 
 
 def without(matrices: Tensor, mask_id: int) -> ListedChain:
-    """The chain of matrices over V - 1 ids, with [MASK] put in as an id that nothing reaches or leaves."""
+    """The chain of matrices Float[T, V - 1, V - 1], with [MASK] put in as an id that nothing reaches or leaves."""
     steps, rest = matrices.shape[0], matrices.shape[-1]
     others = torch.arange(rest + 1) != mask_id
     out = torch.zeros(steps, rest + 1, rest + 1, dtype=torch.float64)
