@@ -25,17 +25,26 @@ Place = Callable[[Canvas, int], list[Span]]
 
 
 def linear(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
-    """Equal shares, the remainder to the first steps (LLaDA, 2502.09992): sums to `total` over k < steps."""
+    """Equal shares, the remainder to the first steps (LLaDA, 2502.09992): sums to `total` over k < steps.
+
+    Columns of a window and those left open, Long[B], give the step's budget, Long[B].
+    """
     return (total + (steps - 1 - k)) // steps
 
 
 def floored(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
-    """So many that floor(total (steps - 1 - k) / steps) stay open after step k (RND1): the remainder comes first."""
+    """So many that floor(total (steps - 1 - k) / steps) stay open after step k (RND1): the remainder comes first.
+
+    Long[B], as `linear`.
+    """
     return (left - total * (steps - 1 - k) // steps).clamp_min(0)
 
 
 def caught_up(total: Tensor, left: Tensor, k: int, steps: int) -> Tensor:
-    """What is missing to an equal share for every step so far, rounded up: shares that were not used are carried on."""
+    """What is missing to an equal share for every step so far, rounded up: shares that were not used are carried on.
+
+    Long[B], as `linear`.
+    """
     return (-(-total * (k + 1) // steps) - (total - left)).clamp_min(0)
 
 

@@ -19,7 +19,7 @@ class NoiseSource(Protocol):
     """Where draws come from: `mezzotint.rng.Rng`, or anything that answers the same question."""
 
     def uniform(self, shape: tuple[int, ...], device: torch.device | str | None = None) -> Tensor:
-        """Float64 strictly inside (0, 1)."""
+        """Float64[*shape] strictly inside (0, 1)."""
         ...
 
     def fork(self, name: int) -> "NoiseSource":
@@ -33,18 +33,18 @@ Propose = Callable[[Tensor, NoiseSource], tuple[Tensor, Tensor]]
 
 
 def likeliest(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
-    """The argmax, scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
+    """The argmax of Float[B, W, V], scored by its probability (LLaDA, 2502.09992, low-confidence remasking)."""
     return best(logits)
 
 
 def margin(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
-    """The argmax, scored by how far its probability is ahead of the second one (Dream's `topk_margin`)."""
+    """The argmax of Float[B, W, V], scored by its probability's lead over the second one (Dream's `topk_margin`)."""
     tokens = first_largest(logits)
     return tokens, margin_of(logits, tokens)
 
 
 def entropy(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
-    """The argmax, scored by minus the entropy of its column in nats (Dream's `entropy`, EB-sampler 2505.24857)."""
+    """The argmax of Float[B, W, V], scored by minus its column's entropy in nats (Dream; EB-sampler, 2505.24857)."""
     tokens = first_largest(logits)
     return tokens, negative_entropy(logits, tokens)
 
@@ -53,8 +53,9 @@ def entropy(logits: Tensor, rng: NoiseSource) -> tuple[Tensor, Tensor]:
 class Draw:
     """A sample from softmax(logits / temperature): one uniform number per column, inverted through the running sum.
 
-    Temperature 0 is the argmax.  The score looks at the logits as given, before `temperature`, as LLaDA does; for
-    Dream's and SDAR's confidence under the tempered, filtered distribution put the temperature into the shapers.
+    Logits Float[B, W, V] give tokens and scores [B, W].  Temperature 0 is the argmax.  The score looks at the logits as
+    given, before `temperature`, as LLaDA does; for Dream's and SDAR's confidence under the tempered, filtered
+    distribution put the temperature into the shapers.
     """
 
     temperature: float | Tensor = 1.0
@@ -84,7 +85,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class RandomOrder:
-    """The tokens of another proposal under scores that say nothing, uniform in (0, 1): random order, `Bernoulli`."""
+    """The tokens of another proposal under scores Float[B, W] that say nothing, uniform in (0, 1): for `Bernoulli`."""
 
     propose: Propose
 
@@ -98,6 +99,7 @@ class EndTokensLast:
     """The tokens of another proposal, scored as if `unwelcome` tokens had no probability: they are written last.
 
     Keeps end tokens from being written first and starving the text (LLaDA's `confidence_eos_eot_inf`, 2502.09992).
+    Logits Float[B, W, V] give tokens and scores [B, W].
     """
 
     propose: Propose
@@ -114,6 +116,7 @@ class GumbelOrder:
     """Another proposal with its order drawn: the n surest columns are n draws without return from softmax(score / T).
 
     Dream's `alg_temp` (2508.15487); by Gumbel's trick the draws are the largest of score / T + g (1903.06059).
+    Logits Float[B, W, V] give tokens and scores [B, W].
     """
 
     propose: Propose
@@ -127,18 +130,18 @@ class GumbelOrder:
 
 
 def probable(logits: Tensor, tokens: Tensor) -> Tensor:
-    """The probability of the tokens."""
+    """The probability, Float[B, W], of the tokens Long[B, W] under logits Float[B, W, V]."""
     return (logits.gather(-1, tokens[..., None])[..., 0] - logits.logsumexp(-1)).exp()
 
 
 def margin_of(logits: Tensor, tokens: Tensor) -> Tensor:
-    """The largest probability of the column minus the second largest."""
+    """The largest probability of a column minus the second largest, Float[B, W], of logits Float[B, W, V]."""
     first, second = (logits.topk(2, dim=-1).values - logits.logsumexp(-1, keepdim=True)).exp().unbind(-1)
     return first - second
 
 
 def negative_entropy(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Minus the entropy of the column, in nats."""
+    """Minus the entropy of a column in nats, Float[B, W], of logits Float[B, W, V]."""
     # finite, so that a ruled-out token adds 0 times a number and not 0 times infinity
     behind = (logits - logits.amax(-1, keepdim=True)).clamp_min_(torch.finfo(logits.dtype).min)
     odds = behind.exp()

@@ -154,6 +154,6 @@ class Reader:
 
 
 def halves(network: Network, inputs: Inputs, t: Tensor | None, rows: Tensor | None) -> Tensor | None:
-    """An `ReadColumns` of the network's two halves, the second for the columns asked for alone."""
+    """A `ReadColumns` of a network's two halves: Float[B, R, V] of the columns `rows`, Long[B, R]; None for none."""
     h = network.hidden(inputs, t)
     return None if rows is None else network.head(h.gather(1, rows[..., None].expand(-1, -1, h.shape[-1])))

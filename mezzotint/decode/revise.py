@@ -22,7 +22,7 @@ Edit = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Remask:
-    """ReMDM: every older column is masked again with probability sigma (2503.00307).
+    """ReMDM: every older column is masked again with probability sigma (2503.00307); Bool[B, W].
 
     With the commits of `Bernoulli(reveal(a_t, a_s, sigma))` the marginals stay those of the masked process; beside a
     heuristic selector it is a corrector.
@@ -56,8 +56,9 @@ class Remask:
 class Doubtful:
     """Older columns that score below `tau`, least sure first, at most `share` of what the step committed less one.
 
-    The bound, WINO's, leaves at least one column more decided after every step.  With `Unmask(rescore=True)` the score
-    is what the network now gives to the column's token, otherwise what it gave when the token was written.
+    Bool[B, W].  The bound, WINO's, leaves at least one column more decided after every step.  With
+    `Unmask(rescore=True)` the score is what the network now gives to the column's token, otherwise what it gave when
+    the token was written.
     """
 
     tau: float | Tensor = 0.5

@@ -120,7 +120,7 @@ class Seeded:
     """Only where the window starts at a multiple of this."""
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas after one step."""
+        """The canvas after one step, from logits Float[B, W, V]."""
         if step.k or int(step.window.start[0]) % self.every:
             return self.rest(raw, canvas, step, rng)
         once = replace(step, budget=torch.ones_like(step.budget))

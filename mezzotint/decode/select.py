@@ -17,23 +17,23 @@ Select = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def most_confident(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-    """The `budget` surest columns, at least one: LLaDA's low-confidence remasking (2502.09992, Alg. 5)."""
+    """The `budget` surest columns, at least one, Bool[B, W]: low-confidence remasking (LLaDA, 2502.09992, Alg. 5)."""
     return open & (rank(score, open) < budget.clamp_min(1)[:, None])
 
 
 def leftmost(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-    """The first `budget` open columns, at least one, whatever their score: SDAR's `sequential`."""
+    """The first `budget` open columns, at least one, Bool[B, W], whatever their score: SDAR's `sequential`."""
     return open & (open.cumsum(-1) <= budget.clamp_min(1)[:, None])
 
 
 def by_budget(score: Tensor, open: Tensor, budget: Tensor) -> Tensor:
-    """The `budget` surest columns, none where the budget is zero: Dream's schedule."""
+    """The `budget` surest columns, none where the budget is zero, Bool[B, W]: Dream's schedule."""
     return open & (rank(score, open) < budget[:, None])
 
 
 @dataclass(frozen=True)
 class Top:
-    """The `n` surest columns, whatever the plan's budget says."""
+    """The `n` surest columns, Bool[B, W], whatever the plan's budget says."""
 
     n: int | Tensor = 1
 
@@ -45,7 +45,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Above:
-    """Every column surer than `tau`, and always the surest one (Fast-dLLM, 2505.22618)."""
+    """Every column surer than `tau`, and always the surest one, Bool[B, W] (Fast-dLLM, 2505.22618)."""
 
     tau: float | Tensor = 0.9
     always: bool = True
@@ -58,7 +58,10 @@ class Above:
 
 @dataclass(frozen=True)
 class Factor:
-    """The most columns n, surest first, with (n + 1) (1 - c_n) < f, and always the surest one (2505.22618)."""
+    """The most columns n, surest first, with (n + 1) (1 - c_n) < f, and always the surest one (2505.22618).
+
+    Bool[B, W].
+    """
 
     f: float | Tensor = 1.0
     lenient: bool = False
@@ -75,10 +78,10 @@ class Factor:
 
 @dataclass(frozen=True)
 class EntropyBound:
-    """The longest run of surest columns whose entropies, without the largest, sum to at most `gamma` nats.
+    """The longest run of surest columns whose entropies, without the largest, sum to at most `gamma` nats; Bool[B, W].
 
     The sum bounds the dependence that writing the columns independently ignores (EB-sampler, 2505.24857).  Needs scores
-    that are minus an entropy: `propose.entropy`, or `Draw(score=certain)`.
+    that are minus an entropy: `propose.entropy`, or `Draw(score=negative_entropy)`.
     """
 
     gamma: float | Tensor = 0.1
@@ -98,8 +101,8 @@ class EntropyBound:
 class Near:
     """What `select` commits, and columns surer than `near` within `reach` of one that is surer than `anchor`.
 
-    LocalLeap (2510.07081).  Anchors are those of the step's commits, or with `every` all open columns that are sure
-    enough, as in the paper.
+    Bool[B, W]; LocalLeap (2510.07081).  Anchors are those of the step's commits, or with `every` all open columns that
+    are sure enough, as in the paper.
     """
 
     select: Select = most_confident
@@ -117,7 +120,10 @@ class Near:
 
 @dataclass(frozen=True)
 class Leftward:
-    """Another selector, for scores that lose `penalty` per column of distance from the first open one (WeDLM)."""
+    """Another selector, for scores that lose `penalty` per column of distance from the first open one (WeDLM).
+
+    Bool[B, W].
+    """
 
     select: Select
     penalty: float = 0.02
@@ -132,8 +138,8 @@ class Leftward:
 class Bernoulli:
     """Each column by itself with probability `chance`, perhaps none: the ancestral sampler (MDLM, 2406.07524).
 
-    Needs scores that are uniform in (0, 1) and independent of everything else: `Scattered(propose)`.  The chance of a
-    step is `reveal(a_t, a_s)`; `rule.ancestral` puts the parts together.
+    Bool[B, W].  Needs scores that are uniform in (0, 1) and independent of everything else: `RandomOrder(propose)`.
+    The chance of a step is `reveal(a_t, a_s)`; `rule.ancestral` puts the parts together.
     """
 
     chance: float | Tensor
@@ -152,7 +158,10 @@ def reveal(a_t: Tensor, a_s: Tensor, sigma: float | Tensor = 0.0) -> Tensor:
 
 @dataclass(frozen=True)
 class OnTime:
-    """What `select` commits, filled up with the surest to the plan's budget: SDAR's `low_confidence_dynamic`."""
+    """What `select` commits, filled up with the surest to the plan's budget: SDAR's `low_confidence_dynamic`.
+
+    Bool[B, W].
+    """
 
     select: Select
     least: Select = most_confident
@@ -164,7 +173,10 @@ class OnTime:
 
 @dataclass(frozen=True)
 class AtMost:
-    """Of what `select` commits, no more than the budget's surest: Fast-dLLM's threshold for Dream (2505.22618)."""
+    """Of what `select` commits, no more than the budget's surest: Fast-dLLM's threshold for Dream (2505.22618).
+
+    Bool[B, W].
+    """
 
     select: Select
 

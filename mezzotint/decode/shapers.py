@@ -23,7 +23,7 @@ class Filter(Protocol):
     """A shaper that asks for nothing but the logits."""
 
     def __call__(self, logits: Tensor, canvas: Canvas, step: Step) -> Tensor:
-        """As a shaper."""
+        """As a shaper, on logits Float[B, W, V]."""
         ...
 
     def filtered(self, logits: Tensor) -> Tensor:
@@ -33,7 +33,7 @@ class Filter(Protocol):
 
 @dataclass(frozen=True)
 class Temperature:
-    """logits / value; at 0 the best token keeps all probability (ties: the lowest id)."""
+    """logits / value, Float[B, W, V]; at 0 the best token keeps all probability (ties: the lowest id)."""
 
     value: float | Tensor
 
@@ -50,7 +50,7 @@ class Temperature:
 
 @dataclass(frozen=True)
 class TopP:
-    """The fewest tokens, likeliest first, that together hold at least probability `p` (1904.09751)."""
+    """The fewest tokens, likeliest first, that together hold at least probability `p` (1904.09751); Float[B, W, V]."""
 
     p: float | Tensor
 
@@ -69,7 +69,7 @@ class TopP:
 
 @dataclass(frozen=True)
 class TopK:
-    """The `k` likeliest tokens; ties go to the lowest id."""
+    """The `k` likeliest tokens of Float[B, W, V]; ties go to the lowest id."""
 
     k: int | Tensor
 
@@ -84,7 +84,10 @@ class TopK:
 
 @dataclass(frozen=True)
 class Beside:
-    """A proposal from shaped logits, scored by the logits as they were: LLaDA's confidence under a temperature."""
+    """A proposal from shaped logits, scored by the logits as they were: LLaDA's confidence under a temperature.
+
+    Logits Float[B, W, V] give tokens and scores [B, W].
+    """
 
     propose: Propose
     filters: tuple[Filter, ...]
@@ -100,7 +103,10 @@ class Beside:
 
 @dataclass(frozen=True)
 class Ban:
-    """Tokens that may not be written: the mask token, padding rows of the vocabulary, suppressed end tokens."""
+    """Tokens that may not be written: the mask token, padding rows of the vocabulary, suppressed end tokens.
+
+    Of logits Float[B, W, V].
+    """
 
     banned: Tensor
     """Bool[V], or Bool[B, V] for one list per request."""
@@ -141,7 +147,10 @@ class Ban:
 
 @dataclass(frozen=True)
 class Repetition:
-    """Tokens that this request has written lose: z / penalty if positive, z penalty if negative (1909.05858)."""
+    """Tokens that this request has written lose: z / penalty if positive, z penalty if negative (1909.05858).
+
+    On logits Float[B, W, V].
+    """
 
     penalty: float | Tensor = 1.1
 

@@ -53,7 +53,7 @@ def log_p(raw: Tensor, never: int | None = None) -> Tensor:
 
 
 def informed(seen: Callable[[Tensor, Tensor, Tensor], Tensor], never: int | None) -> TokenLoss:
-    """-log p(x_0 | x_t) in every column, corrupted or not, of answers without the column's own token.
+    """-log p(x_0 | x_t), Float[B, L], in every column, corrupted or not, of answers without the column's own token.
 
     `seen` (raw, x_t, t) puts in what that token says.
     """

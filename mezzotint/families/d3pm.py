@@ -1,6 +1,6 @@
 """D3PM: discrete diffusion by Markov chains of T steps (Austin et al. 2021, arXiv 2107.03006).
 
-Process   processes/markov/process.py over processes/markov/chain.py; by_name.py, matrices.py and tables.py beside them
+Process   processes/markov/process.py over processes/markov/chain.py; all chains: processes/markov/by_name.py
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
           weight times -log p(x_0 | x_t) at that t.  Ours: `even`, cross-entropy alone
 Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
@@ -74,11 +74,10 @@ class D3PM:
 
 def d3pm(process: Chained, weight: float = 0.01, *, never: int | None = None) -> Family:
     """D3PM on any chain; `never` is an id that the network may not predict."""
-    steps = process.chain.steps
-    loss, grid = HybridLoss(process, weight, never), DiscreteTimes(whole, steps)
+    loss, grid = HybridLoss(process, weight, never), DiscreteTimes(whole, process.chain.steps)
 
     def bound(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        return steps * loss.step(raw, x_0, x_t, t) + process.missed(x_0).to(raw.dtype)
+        return grid.steps * loss.step(raw, x_0, x_t, t) + process.missed(x_0).to(raw.dtype)
 
     def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         return draw(process.back(log_p(raw, never).exp(), x_t, s, t).softmax(-1), rng)
@@ -100,6 +99,7 @@ class HybridLoss:
         return self.step(raw, x_0, x_t, t) + self.weight * self.cross_entropy(raw, x_0)
 
     def step(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """The first part of eq. 5, nats Float[B, L]: the KL, or `end` where a sequence is at t = 1."""
         return torch.where(t * self.process.chain.steps < 1.5, self.end(raw, x_0, x_t, t), self.kl(raw, x_0, x_t, t))
 
     def kl(self, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:

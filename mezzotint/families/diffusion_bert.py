@@ -77,7 +77,7 @@ def diffusion_bert(
 
 @dataclass(frozen=True)
 class Exact:
-    """One step of the sampler, (raw, x_t, t, s, rng) -> x_s, that knows every candidate's survival."""
+    """One step of the sampler, (raw, x_t, t, s, rng) -> x_s, Long[B, L], that knows every candidate's survival."""
 
     process: Spindle
     never: int | None = None
@@ -88,7 +88,7 @@ class Exact:
 
 @dataclass(frozen=True)
 class PublishedLoss:
-    """The same as the code takes it, with the survivals of the likeliest tokens and the average step."""
+    """The same as the code takes it, Long[B, L], with the survivals of the likeliest tokens and the average step."""
 
     process: Spindle
     never: int | None = None

@@ -98,7 +98,7 @@ def nelbo(process: Uniform) -> LevelLoss:
 
 @dataclass(frozen=True)
 class PsiStep:
-    """(raw, x_t, t, s, rng) -> x_s."""
+    """(raw, x_t, t, s, rng) -> x_s, Long[B, L]."""
 
     process: Uniform
     kappa: Kappa = Kappa()  # noqa: RUF009 - frozen and without state

@@ -103,7 +103,7 @@ def parts(raw: Tensor, gone: Tensor, never: int | None = None) -> tuple[Tensor, 
 
 
 def guided(conditional: Tensor, unconditional: Tensor, weight: float) -> Tensor:
-    """Raw output of classifier-free guidance of strength `weight`; 0 is the conditional network."""
+    """Raw output Float[B, N, *] of classifier-free guidance of strength `weight`; 0 is the conditional network."""
     rates = [F.softplus(raw[..., :3]).log() for raw in (conditional, unconditional)]
     rates = torch.exp((1 + weight) * rates[0] - weight * rates[1])
     tokens = (1 + weight) * conditional[..., 3:] - weight * unconditional[..., 3:]

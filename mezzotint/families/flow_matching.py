@@ -105,7 +105,7 @@ def generalised_kl(process: MixturePath) -> TokenLoss:
 
 
 def cross_entropy(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """-log p(x_0 | x_t) in every column."""
+    """-log p(x_0 | x_t) in every column, Float[B, L]."""
     return -log_p(raw).gather(-1, x_0[..., None])[..., 0]
 
 

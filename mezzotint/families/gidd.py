@@ -102,7 +102,7 @@ def loss(process: Mixture, weigh: Weights) -> TokenLoss:
 
 
 def dynamic(process: Mixture, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Sec. 4.3 as in the published code: 2 on masks, 1 on wrong tokens, (B / V) exp(sigmoid(-t) / 2) on right ones."""
+    """Float[B, L]: 2 on masks, 1 on wrong tokens, (B / V) exp(sigmoid(-t) / 2) on right ones; sec. 4.3, the code's."""
     right = math.exp(process.hybrid.log_b) / process.vocab * (torch.sigmoid(-t.double()) / 2).exp()
     wrong = torch.where(x_t == process.mask_id, 2.0, 1.0).double()
     return torch.where(x_t == x_0, right, wrong)

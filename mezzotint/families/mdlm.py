@@ -95,7 +95,7 @@ def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
 
 
 def banned(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
-    """Half of SUBS, an ablation: no mass on [MASK], but revealed tokens are predicted anew."""
+    """Half of SUBS, an ablation, Float[B, L, V]: no mass on [MASK], but revealed tokens are predicted anew."""
     return (raw + NEVER * (torch.arange(raw.shape[-1], device=raw.device) == mask_id)).log_softmax(-1)
 
 
@@ -111,6 +111,6 @@ def step(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> 
 
 
 def analytic(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-    """x_s by SEDD's analytic step on the scores that SUBS gives."""
+    """x_s, Long[B, L], by SEDD's analytic step on the scores that SUBS gives."""
     a_t, p0 = process.alpha(t), subs(raw, x_t, process.mask_id).exp()
     return draw(process.tweedie(process.scores(p0, x_t, a_t), x_t, a_t / process.alpha(s)).clamp_min(0), rng)

@@ -80,7 +80,7 @@ def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
 
 
 def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, *, drop: float = 0.1) -> nn.Module:
-    """The network as SED trains and samples it; `scale` guides samples, up to about 4 (sec. 3.5).
+    """The network as SED trains and samples it; `scale`, a scalar or Float[B, 1], guides samples, up to 4 (sec. 3.5).
 
     `drop` is the share of rows trained without conditions, which the paper does not tell.
     """

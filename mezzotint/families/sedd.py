@@ -84,7 +84,7 @@ def sedd(process: Discrete, noise: ScoreNoise, reading: Reading, back: ScoreReve
 
 @dataclass(frozen=True)
 class Ratios:
-    """Log scores of a network that answers logits of the clean token, as MDLM's and UDLM's do."""
+    """Log scores Float[B, L, V] of a network that answers logits of the clean token, as MDLM's and UDLM's do."""
 
     noise: ScoreNoise
     schedule: Survival

@@ -102,6 +102,6 @@ def step(process: Uniform, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Te
 
 
 def between(process: Uniform, p0: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
-    """The posterior at times; at s = 0 nothing is noise, whatever survival the schedule has there."""
+    """The posterior Float[B, L, V] at times; at s = 0 nothing is noise, whatever survival the schedule has there."""
     a_s = torch.where(s <= 0, 1.0, process.alpha(s.double()))
     return process.posterior(p0, x_t, process.alpha(t.double()), a_s)

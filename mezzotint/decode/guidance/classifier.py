@@ -83,7 +83,7 @@ class ClassifierGuided:
 
 @torch.no_grad()
 def every(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
-    """Exact: the judge reads all W x V texts that differ in one column."""
+    """Exact: the judge reads all W x V texts that differ in one column from x_t, Long[B, W]; Float[B, W, V]."""
     rows, columns = x_t.shape
     spots = torch.arange(rows * columns * vocab, device=x_t.device)
     found: list[Tensor] = []
@@ -95,7 +95,10 @@ def every(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
 
 
 def expanded(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
-    """First order, eq. 13: one reading and its gradient; exact for judges that add up over columns."""
+    """First order, eq. 13: one reading of x_t, Long[B, W], and its gradient; Float[B, W, V].
+
+    Exact for judges that add up over columns.
+    """
     with torch.enable_grad():
         here = F.one_hot(x_t, vocab).to(torch.get_default_dtype()).requires_grad_()
         known = judge(here, t)

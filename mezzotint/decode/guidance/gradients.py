@@ -45,7 +45,7 @@ class GradientGuided:
     """Steps that end before this time are the model's alone: the last 10 of 200 in the paper."""
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas one step later."""
+        """The canvas one step later, from raw estimates Float[B, W, E]."""
         columns, latent = step.window.columns(), vectors(canvas)
         open, places = canvas.open.gather(-1, columns)[..., None], columns[..., None].expand(-1, -1, latent.shape[-1])
 
@@ -99,7 +99,7 @@ class ClassifierEnergy:
 class Pinned:
     """-log q(z_s | token) at given columns: puts words, or the end of a text, in place without a classifier.
 
-    The paper's length control is this at the column of the end token.
+    The paper's length control is this at the column of the end token.  Vectors Float[B, L, E] give nats Float[B].
     """
 
     process: Gaussian

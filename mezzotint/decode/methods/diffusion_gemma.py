@@ -110,7 +110,7 @@ class UniformCanvases:
 
 @dataclass
 class CanvasReader:
-    """The network over one batch: (canvas, step) -> logits of the window, after reading what stands before it."""
+    """The network over one batch: (canvas, step) -> logits Float[B, W, V], after reading what stands before it."""
 
     network: CanvasNetwork
     valid: Tensor | None = None

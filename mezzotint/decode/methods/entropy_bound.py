@@ -24,7 +24,7 @@ class JointBound:
     gamma: float | Tensor = 0.1
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas after one step."""
+        """The canvas after one step, from logits Float[B, W, V]."""
         for shape in self.rule.shapers:
             raw = shape(raw, canvas, step)
         nats = -negative_entropy(raw, canvas.tokens)

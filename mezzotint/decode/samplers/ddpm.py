@@ -11,7 +11,7 @@ from mezzotint.rng import Rng
 
 @dataclass(frozen=True)
 class GaussianReverse:
-    """One step of the sampler, (raw, z_t, t, s, rng) -> z_s."""
+    """One step of the sampler, (raw, z_t, t, s, rng) -> z_s, vectors being Float[B, L, E]."""
 
     process: Gaussian
     eta: float | None = None

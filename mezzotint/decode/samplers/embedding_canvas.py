@@ -53,12 +53,12 @@ def of_length(rows: Sequence[Sequence[int | None]], length: int, end: int, pad: 
 
 
 def own_times(canvas: Canvas, step: Step) -> Tensor:
-    """Open columns are at the step's time, all others at 0: as `objectives.embedding_denoising` trains."""
+    """Open columns are at the step's time, all others at 0: as `objectives.embedding_denoising` trains; Float[B, L]."""
     return torch.where(canvas.open, step.t, torch.zeros_like(step.t))
 
 
 def one_time(canvas: Canvas, step: Step) -> Tensor:
-    """All columns at the step's time: infilling by a network that never saw conditions, as Diffusion-LM does."""
+    """All columns at the step's time, Float[B, 1]: infilling by a network that never saw conditions (Diffusion-LM)."""
     return step.t
 
 

@@ -19,7 +19,7 @@ def plain(raw: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Euler:
-    """One Euler step, (raw, x_t, t, s, rng) -> x_s; the last step writes the guess."""
+    """One Euler step, (raw Float[B, L, V], x_t, t, s, rng) -> x_s, Long[B, L]; the last step writes the guess."""
 
     process: MixturePath
     churn: float | Callable[[Tensor], Tensor] = 0.0

@@ -39,7 +39,10 @@ class GibbsRoutes:
             raise ConfigError(f"cannot draw at a temperature of {self.temperature}: take 0 or more")
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas after the step; its scores are the untempered probabilities of the drawn clean tokens."""
+        """The canvas after the step, from logits Float[B, W, V].
+
+        Its scores are the untempered probabilities of the drawn clean tokens.
+        """
         columns = step.window.columns()
         held = canvas.tokens.gather(-1, columns)
         guess, score = self.guess(raw, rng)
@@ -90,7 +93,7 @@ class Gibbs:
             )
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas after the sweep, from logits of the canvas as it stands."""
+        """The canvas after the sweep, from logits Float[B, W, V] of the canvas as it stands."""
         columns = step.window.columns()
         held = canvas.tokens.gather(-1, columns)
         open = canvas.open.gather(-1, columns)
@@ -112,17 +115,17 @@ class Gibbs:
 
 
 def improbable(logp: Tensor, held: Tensor) -> Tensor:
-    """The column's own token is unlikely: -log p of it."""
+    """The column's own token is unlikely: -log p of it, Float[B, W] from Float[B, W, V]."""
     return -logp.gather(-1, held[..., None])[..., 0]
 
 
 def flat(logp: Tensor, held: Tensor) -> Tensor:
-    """No token is likely: minus the largest log p."""
+    """No token is likely: minus the largest log p, Float[B, W] from Float[B, W, V]."""
     return -logp.amax(-1)
 
 
 def contested(logp: Tensor, held: Tensor) -> Tensor:
-    """Another token is likelier, or nearly as likely: minus the margin of log p over the best other one."""
+    """Another token is likelier, or nearly: minus the margin of log p over the best other one; Float[B, W]."""
     others = logp.scatter(-1, held[..., None], -torch.inf)
     return others.amax(-1) - logp.gather(-1, held[..., None])[..., 0]
 

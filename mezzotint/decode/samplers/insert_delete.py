@@ -94,14 +94,17 @@ def splice(held: Room, tokens: Tensor, keep: Tensor, inserts: Tensor, blank: int
 
 
 def fill(tokens: Tensor, first: Tensor, counts: Tensor, inserted: Tensor) -> Tensor:
-    """`tokens` with the first inserted token of each column put in its place; for at most one insertion per column."""
+    """Tokens Long[B, N] with the first inserted token of each column put in its place; for at most one per column.
+
+    `first`, `counts` and `inserted` are Long[B, N]: where a column's insertion stands, how many, and which token.
+    """
     width = tokens.shape[1]
     wider = F.pad(tokens, (0, 1))
     return wider.scatter(-1, torch.where(counts > 0, first, width), inserted)[:, :-1]
 
 
 def flood(tokens: Tensor, first: Tensor, counts: Tensor, token: int) -> Tensor:
-    """`tokens` with the same token in all places of all insertions."""
+    """Tokens Long[B, N] with the same token in all places of all insertions; `first` and `counts` as for `fill`."""
     steps = torch.zeros_like(F.pad(tokens, (0, 1)))
     some = (counts > 0).long()
     steps = steps.scatter_add(-1, first, some).scatter_add(-1, first + counts, -some)
@@ -109,7 +112,7 @@ def flood(tokens: Tensor, first: Tensor, counts: Tensor, token: int) -> Tensor:
 
 
 def rewritten(canvas: Canvas, step: Step, tokens: Tensor) -> Canvas:
-    """The canvas after a step that wrote all its columns; holes close when the step reaches the clean end.
+    """The canvas after a step that wrote all its columns, Long[B, L]; holes close when the step reaches the clean end.
 
     Raises:
         CanvasError: the step looked at a window only.

@@ -118,7 +118,7 @@ class Flow(_Scheduled):
         return (self._b(t) * (a_s / a_t - 1)).nan_to_num(0.0)
 
     def after(self, t: Tensor, steps: int) -> Tensor:
-        """The longest valid step from t > 0, at most 1 / steps: the time it ends at."""
+        """The longest valid step from t > 0, at most 1 / steps: the time it ends at, of the shape of t."""
         b = self._b(t)
         longest = 1 / ((b + 1) / t + b / (1 - t))
         # at t = 1 the last quotient is 0 / 0, and any step is valid

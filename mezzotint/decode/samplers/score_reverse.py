@@ -37,7 +37,7 @@ def euler(noise: ScoreNoise, schedule: Survival) -> Chances:
 
 @dataclass(frozen=True)
 class ScoreReverse:
-    """(raw, x_t, t, s, rng) -> x_s; `step` until the last step, which denoises analytically."""
+    """(raw, x_t, t, s, rng) -> x_s, Long[B, L]; `step` until the last step, which denoises analytically."""
 
     noise: ScoreNoise
     reading: Reading

@@ -25,7 +25,7 @@ class TimeGrid:
     """(raw, tokens) -> Float[B, W], the confidence to show; without one every written column has 1."""
 
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        """The canvas one step of the grid later; for `raw` see `Update`."""
+        """The canvas one step of the grid later; raw is the network's Float[B, W, *], see `Update`."""
         columns = step.window.columns()
         open, held = canvas.open.gather(-1, columns), canvas.tokens.gather(-1, columns)
         tokens = torch.where(open, self.update(raw, held, step.t, step.s, rng), held)
