@@ -131,11 +131,6 @@ class Model:
             unknown = [option for option in options if option not in signature(hybrid.diffusion).parameters]
             if unknown:
                 raise ConfigError(f"mode diffusion has no option {unknown[0]}")
-            if self.backend == "native":
-                import torch
-
-                # a block's few columns are no work for several threads, and torch's would fight those of the kernels
-                torch.set_num_threads(1)
             return hybrid.diffusion(**options)
         if options:
             raise ConfigError(f"mode {name} has no option {next(iter(options))}")

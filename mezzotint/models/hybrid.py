@@ -140,10 +140,8 @@ def diffusion(
         RequestError: a number out of range.
         ConfigError: an unknown rule.
     """
-    from mezzotint.decode.propose import entropy, likeliest
-    from mezzotint.decode.rule import Unmask
-    from mezzotint.decode.select import Above, EntropyBound, Factor, Top
     from mezzotint.engine.hybrid.block_diffusion import Diffusion
+    from mezzotint.engine.hybrid.block_rules import EntropyBound, Factor, Threshold, TopK
 
     if not 1 <= block <= LONGEST_BLOCK:
         raise RequestError(f"cannot write in blocks of {block}: give 1 to {LONGEST_BLOCK}")
@@ -154,10 +152,10 @@ def diffusion(
     if gate is not None and not 0 <= gate <= 1:
         raise RequestError(f"cannot gate at {gate}: give a chance from 0 to 1")
     makers: dict[str, tuple[float, Any]] = {
-        "threshold": (0.2, lambda x: Unmask(likeliest, Above(x))),
-        "factor": (1.0, lambda x: Unmask(likeliest, Factor(x))),
-        "entropy": (0.1, lambda x: Unmask(entropy, EntropyBound(x))),
-        "topk": (2.0, lambda x: Unmask(likeliest, Top(int(x)))),
+        "threshold": (0.2, Threshold),
+        "factor": (1.0, Factor),
+        "entropy": (0.1, EntropyBound),
+        "topk": (2.0, lambda x: TopK(int(x))),
     }
     if rule not in makers:
         raise ConfigError(f"unknown rule {rule!r}: use {', '.join(makers)}")

@@ -1,7 +1,7 @@
 """Writing by block diffusion: the drafter denoises a block in any order, the causal network reads it and may object.
 
 The canvas of a block is the anchor followed by masks.  Each denoising step lets the drafter propose every open column
-and commits the sure ones (decode/rule.py); these steps are cheap.  Columns from the first one on that is still open
+and commits the sure ones (block_rules.py); these steps are cheap.  Columns from the first one on that is still open
 after the last step, or by which the draft has become too doubtful, are left to the next block.  One pass of the causal
 network then settles the rest.  With `correct`, columns from the first one on that the network finds unlikely are
 reopened, which bounds the loss of quality.
@@ -11,11 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from mezzotint.decode.canvas import Canvas, Span, Step
-from mezzotint.decode.rule import Rule
 from mezzotint.denoisers.causal_network import Floats
+from mezzotint.engine.hybrid.block_rules import BlockRule, proposal
 from mezzotint.engine.hybrid.draft_tree import Tree
 from mezzotint.engine.hybrid.modes import Move
 from mezzotint.engine.hybrid.session import Session
@@ -26,7 +24,7 @@ from mezzotint.engine.request import Request
 class Diffusion:
     """Block diffusion; the text is the drafter's, checked by the network."""
 
-    rule: Rule
+    rule: BlockRule
     block: int
     """Columns of the canvas, the anchor included."""
     steps: int
@@ -67,32 +65,16 @@ class Diffusion:
         state, rows = session.draft(anchor, max(width - 1, 0))
         if not width:
             return
-        canvas = Canvas(
-            tokens=torch.full((1, width), len(drafter.ids)),
-            open=torch.ones(1, width, dtype=torch.bool),
-            fixed=torch.zeros(1, width, dtype=torch.bool),
-            score=torch.zeros(1, width),
-            born=torch.full((1, width), -1),
-            step=torch.tensor([written]),
-            seed=torch.tensor([request.sampling.seed]),
-        )
-        decided, sure = [-1] * width, canvas.score
+        decided, sure = [-1] * width, [0.0] * width
         for k in range(min(width, self.steps)):
             if k:
                 rows = session.redraft(decided[:-1])
             # in later steps any column may be decided, however doubtful those before it were
             raw = drafter.chain(state, rows, decided[:-1], self.gate if self.steps == 1 else 0.0)
-            time = torch.tensor([[1 - k / width]])
-            step = Step(Span(torch.tensor([0]), len(raw)), torch.tensor([1]), k, time, time - 1 / width)
-            logits, before = torch.from_numpy(raw)[None], canvas.open
-            canvas = self.rule(logits, canvas, step, canvas.rng)
-            decided = _ids(canvas, drafter.ids)
-            # the canvas keeps what the rule ranks by, which need not be a probability
-            tokens = canvas.tokens[:, : len(raw)].clamp_max(raw.shape[-1] - 1)
-            chosen = logits.softmax(-1).gather(-1, tokens[..., None])[..., 0]
-            chosen = torch.nn.functional.pad(chosen, (0, width - len(raw)))
-            sure = torch.where(before & ~canvas.open, chosen, sure)
-            yield decided, sure[0].tolist()
+            proposed = proposal(raw)
+            for i in np.flatnonzero(self.rule(proposed, np.array(decided[: len(raw)]) < 0)):
+                decided[i], sure[i] = int(drafter.ids[proposed.tokens[i]]), float(proposed.probability[i])
+            yield [*decided], [*sure]
             if -1 not in decided:
                 return
 
@@ -110,9 +92,3 @@ class Diffusion:
         chosen = seen[np.arange(len(tokens)), tokens]
         unlikely = np.flatnonzero(np.exp(chosen - seen[: len(tokens)].max(-1)) < self.accept)
         return int(unlikely[0]) if len(unlikely) else len(tokens)
-
-
-def _ids(canvas: Canvas, ids: np.ndarray) -> list[int]:
-    """Decided tokens of the canvas as vocabulary ids, -1 where a column is open."""
-    open_, tokens = canvas.open[0].tolist(), canvas.tokens[0].tolist()
-    return [-1 if o else int(ids[t]) for o, t in zip(open_, tokens, strict=True)]
