@@ -1,8 +1,8 @@
 """A hook of mkdocs: pages that are not in docs/.
 
-The README, CONTRIBUTING.md and CHANGELOG.md are pages of the site, the records that they name are its files, and every
-public module of the package has a page in the reference, whose text is its docstrings.  Links between them hold in the
-repository and in the site.
+The README, CONTRIBUTING.md and CHANGELOG.md are pages of the site, the records that they name are its files, the
+examples are on one page, and every public module of the package has a page in the reference, whose text is its
+docstrings.  Links between them hold in the repository and in the site.
 """
 
 import posixpath
@@ -70,10 +70,19 @@ def relinked(text: str, source: str, target: str) -> str:
         if ":" in to:
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), to))
-        inside = PAGES.get(path) or path.removeprefix("docs/")
+        inside = {**PAGES, "examples": "examples.md"}.get(path) or path.removeprefix("docs/")
         return f"{found[1]}{posixpath.relpath(inside, posixpath.dirname(target) or '.')}{found[3]}"
 
     return LINK.sub(link, text)
+
+
+def examples() -> str:
+    """A page of all examples: what each one does, and its source."""
+    parts = ["# Examples\n\nEach is run by the tests, as it stands here."]
+    for path in sorted((ROOT / "examples").glob("*.py")):
+        source = path.read_text(encoding="utf-8").strip()
+        parts.append(f'## {path.stem.replace("_", " ").capitalize()}\n\n```python title="{path.name}"\n{source}\n```')
+    return "\n\n".join(parts) + "\n"
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -89,6 +98,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, target, content=(ROOT / source).read_text(encoding="utf-8")))
     for record in sorted((ROOT / "benchmarks" / "results").iterdir()):
         files.append(File.generated(config, f"benchmarks/results/{record.name}", abs_src_path=str(record)))
+    files.append(File.generated(config, "examples.md", content=examples()))
     for module in public_modules():
         files.append(File.generated(config, page_of(module), content=f"# {module}\n\n::: {module}\n"))
     return files
