@@ -1,4 +1,4 @@
-"""Noise that pulls every token to one distribution at unit rate, and the same run backwards by scores.
+"""SEDD's noise: jumps to one fixed distribution at unit rate, and the same chain reversed by scores.
 
 In total noise sigma, dp/dsigma = Q p with Q = limit 1^T - I: every token keeps itself with probability exp(-sigma) and
 is a draw from `limit` otherwise.  Limit [MASK] is absorbing noise, the even one is uniform noise (SEDD, 2310.16834,

@@ -228,7 +228,7 @@ def flow_uniform() -> Small:
 
 
 def remdm() -> Small:
-    """MDLM's network, written by a sampler that takes tokens back."""
+    """MDLM's network with ReMDM's sampler, which masks written tokens again."""
     return small(ReMDM(weights="even", nucleus=1.0))
 
 

@@ -21,7 +21,7 @@ MAX_ROWS = 64
 
 
 class EagerDecoder:
-    """A `Causal` over one lane; see `denoisers/causal_network.py`."""
+    """A `CausalNetwork` over one lane; see `denoisers/causal_network.py`."""
 
     def __init__(self, decoder: Decoder, capacity: int) -> None:
         self.decoder = decoder.eval()
@@ -86,7 +86,7 @@ class EagerDecoder:
 
 
 class EagerDrafter:
-    """A `Drafting` over a trained `Drafter`; see `denoisers/draft_network.py`.
+    """A `DraftNetwork` over a trained `Drafter`; see `denoisers/draft_network.py`.
 
     Context rows are run again from the window that still matters, which is simple and, at a few layers, cheap.
     """

@@ -1,4 +1,4 @@
-"""Self-distillation data: a causal network answers prompts, and what it thought is kept beside what it said.
+"""Self-distillation data: a causal network answers prompts, and its hidden states are kept beside the tokens.
 
 Many conversations are written at once, one per lane.  Kept for every token: the residual stream after a few layers
 ("taps"), and the largest log-probabilities of the next token, so that a drafter can be trained without ever running the

@@ -1,4 +1,4 @@
-"""Batches for a drafter out of a folder written by `distil`, and how many tokens a pass its drafts would win."""
+"""Batches for a drafter from a folder of answers (answers.py), and how many of its drafts a pass would accept."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +120,7 @@ def frequent(folder: Path, count: int, vocab: int, always: tuple[int, ...]) -> T
 
 @torch.no_grad()
 def accepted(drafter: Drafter, data: DraftData, limit: int = 24) -> dict[str, float | str]:
-    """What the drafts are worth on held-out conversations, judged by the network's own argmax at every position.
+    """Acceptance of drafts on held-out conversations, judged by the network's own argmax at every position.
 
     `chain` is 1 + the mean number of drafted tokens accepted when one chain is drafted and verified greedily, at
     anchors where the text is the network's argmax all along; `right_i` the chance that the first i tokens all are.

@@ -21,7 +21,7 @@ from mezzotint.rng import Rng
 
 @dataclass(slots=True)
 class DraftBatch:
-    """Answers of the causal network with what it thought; see train/drafter/answers.py."""
+    """Answers of the causal network with its hidden states; see train/drafter/answers.py."""
 
     tokens: Tensor
     """Long[B, N]."""
