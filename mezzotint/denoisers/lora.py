@@ -16,7 +16,7 @@ from mezzotint.errors import ConfigError
 
 @config
 class LoRA:
-    """Train two thin matrices beside each frozen one."""
+    """LoRA (2106.09685): two low-rank matrices are trained beside each frozen one."""
 
     rank: int = Field(default=16, gt=0)
     alpha: float = Field(default=32.0, gt=0)

@@ -15,7 +15,7 @@ from mezzotint.rng import Rng
 
 @dataclass(frozen=True)
 class Quality:
-    """Of texts written in some number of steps."""
+    """Generative quality of texts written in some number of steps."""
 
     steps: int
     """Passes of the network per text."""

@@ -74,7 +74,7 @@ def plain(t: Tensor, masked: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class MaskNoise:
-    """What is hidden of a batch."""
+    """Which columns of a batch are masked, and at which times."""
 
     masked: Tensor
     """Bool[B, L]."""
@@ -86,7 +86,7 @@ class MaskNoise:
 
 @dataclass(frozen=True)
 class Counted:
-    """Noise a batch, ask the denoiser, weigh and count."""
+    """Masked cross-entropy: noise a batch, ask the denoiser, weigh and count."""
 
     process: Absorbing
     weigh: Weigh = inverse

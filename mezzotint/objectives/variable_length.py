@@ -67,7 +67,7 @@ class PathLoss(Protocol):
 
 @dataclass(frozen=True)
 class VariableLength:
-    """An objective (denoiser, batch, rng) -> Loss.
+    """An objective over texts of changing length, (denoiser, batch, rng) -> Loss.
 
     `batch.tokens` may hold blanks behind shorter texts, with `batch.target` false.  `total` is per target token; with a
     bound's weights it bounds the text and its length.  `per_token` spreads a row's nats evenly over its target.

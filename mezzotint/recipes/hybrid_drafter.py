@@ -1,4 +1,4 @@
-"""The diffusion adapter of the default model: its own answers and hidden states, and a small drafter trained on both."""
+"""The diffusion adapter of the default model: its answers and hidden states, and a drafter trained on both."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence

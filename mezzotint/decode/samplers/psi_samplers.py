@@ -19,7 +19,7 @@ from mezzotint.processes.uniform import Uniform
 
 @config
 class Kappa:
-    """How much of a step is the posterior."""
+    """kappa of a Psi-sampler: how much of a step is the posterior."""
 
     kind: Literal["posterior", "constant", "capped", "rescaled", "remasking"] = "posterior"
     """As ReMDM's kinds of remasking; "constant" with 0 is the paper's pure predictor-corrector."""

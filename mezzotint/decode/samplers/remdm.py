@@ -30,7 +30,7 @@ class _Scheduled:
 
 @config
 class Cap(_Scheduled):
-    """sigma = eta, as far as that is valid."""
+    """ReMDM-cap: sigma = min(eta, sigma_max)."""
 
     kind: Literal["cap"] = "cap"
     eta: float = Field(default=0.02, ge=0, le=1)
@@ -41,7 +41,7 @@ class Cap(_Scheduled):
 
 @config
 class Rescale(_Scheduled):
-    """sigma = eta sigma_max."""
+    """ReMDM-rescale: sigma = eta sigma_max."""
 
     kind: Literal["rescale"] = "rescale"
     eta: float = Field(default=0.015, ge=0, le=1)

@@ -170,7 +170,7 @@ class EagerDrafter:
 
 
 def unpacked(sees: NDArray[Any]) -> NDArray[np.bool_]:
-    """UInt64[n] masks -> Bool[n, n]."""
+    """Bit masks UInt64[n] -> the attention mask Bool[n, n]."""
     n = len(sees)
     return (sees[:, None] >> np.arange(n, dtype=np.uint64)) & np.uint64(1) == 1
 

@@ -16,7 +16,7 @@ Gate = Callable[[Tensor], Tensor]
 
 
 class Router(Protocol):
-    """Chooses experts."""
+    """The router of a mixture of experts."""
 
     @property
     def chosen(self) -> int:
@@ -104,7 +104,7 @@ class BlockRouting:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
-    """Shape of the experts of one layer."""
+    """Sizes of the mixture of experts of one layer."""
 
     count: int
     inner: int

@@ -1,7 +1,7 @@
 """DiffusionGemma's network: Gemma's layers, once as a causal reader of text and once as a denoiser of a canvas.
 
 Both share their weights but for one number per layer.  The reader stores keys and values; the denoiser sees them and
-its whole canvas, writes nothing, and is told what it thought of the canvas before (self-conditioning, 2208.04202).
+its whole canvas, writes nothing, and reads its last prediction for the canvas (self-conditioning, 2208.04202).
 Layers see a window or everything; every layer adds a feed-forward and experts, each under its own norms.
 """
 
@@ -137,7 +137,7 @@ class DiffusionGemma(nn.Module):
         return torch.tanh(raw / self.config.cap) * self.config.cap
 
     def conditioned(self, canvas: Tensor, before: Tensor | None, told: Tensor | None) -> Tensor:
-        """Float[B, N, width]: embeddings of the canvas and of what was thought of it, normalised together."""
+        """Float[B, N, width]: embeddings of the canvas and of its last prediction, normalised together."""
         x = self._embedded(canvas)
         soft = torch.zeros_like(x)
         if before is not None:

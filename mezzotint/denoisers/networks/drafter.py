@@ -2,8 +2,8 @@
 
 Rows are of two kinds, numbered by the position t they stand at; row t predicts token t + 2, as token t + 1 is known:
 
-* a *context* row holds what the network thought at t ("taps", the residual stream after a few layers) and token t + 1;
-  it sees earlier context rows;
+* a *context* row holds hidden states of the network at t ("taps", its residual stream after a few layers) and token
+  t + 1; it sees earlier context rows;
 * a *block* row holds token t + 1 where it is already decided and a learned [MASK] where it is not, and no taps; it sees
   the context up to its anchor and, both ways, the rows of its own block.
 
