@@ -23,10 +23,10 @@ def convert(
 
       mezzotint convert ./LLaDA-8B-Instruct ./llada-as-llama
     """
-    from mezzotint.cli.runs import folder_of
     from mezzotint.errors import ConfigError
+    from mezzotint.models.run_folder import model_folder
 
-    run = folder_of(str(model))
+    run = model_folder(model)
     if run is not None and (family or mask_id is not None):
         raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
     if run is not None:

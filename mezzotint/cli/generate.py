@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -44,9 +45,9 @@ def generate(
     A model that `mezzotint train` made continues the prompt, or fills its
     holes, written as underscores, one per token; DreamOn gives ___ any number.
     """
-    from mezzotint.cli.runs import folder_of
+    from mezzotint.models.run_folder import model_folder
 
-    if (folder := folder_of(settings.model)) is not None:
+    if (folder := model_folder(Path(settings.model))) is not None:
         from mezzotint.cli.scratch import write
 
         text, steps = _prompt(prompt, may_be_empty=True), 32 if settings.steps is None else settings.steps

@@ -59,14 +59,14 @@ def guide(
     from mezzotint.models.guided import ClassifierGuidance, agreed, scaled
     from mezzotint.models.guided import class_conditional as hearing
     from mezzotint.models.guided import samples as written
-    from mezzotint.models.trained import TrainedModel, exported
+    from mezzotint.models.trained import TrainedModel
 
     asked = TrainedModel.load(folder, edits or [])
     if told is not None and want:
         raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
     if scale is not None and told is None:
         scaled(asked, scale)
-    wishes = [(TrainedClassifier.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
+    wishes = [(TrainedClassifier.load(_exported(name), folder), value) for name, value in map(_wish, want or [])]
     columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
     if told is not None:
         found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
@@ -91,13 +91,19 @@ def _check(samples: int, steps: int, numbers: tuple[float, ...], agree: bool) ->
 
 
 def _folder(model: str) -> Path:
-    from mezzotint.cli.runs import folder_of
     from mezzotint.errors import ConfigError
+    from mezzotint.models.run_folder import model_folder
 
-    folder = folder_of(model)
+    folder = model_folder(Path(model))
     if folder is None:
         raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
     return folder
+
+
+def _exported(judge: str) -> Path:
+    from mezzotint.models.run_folder import exported
+
+    return exported(Path(judge))
 
 
 def _wish(said: str) -> tuple[str, str]:

@@ -164,9 +164,9 @@ def inspect(
 
       mezzotint models inspect runs/mdlm-small
     """
-    from mezzotint.cli.runs import folder_of
+    from mezzotint.models.run_folder import model_folder
 
-    if (run := folder_of(str(path))) is not None:
+    if (run := model_folder(path)) is not None:
         _inspect_run(run, given=bool(family) or mask_id is not None, as_json=as_json)
         return
     from mezzotint.checkpoints.folder import open_published

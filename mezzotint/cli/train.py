@@ -3,9 +3,13 @@
 import json
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mezzotint.recipes import Recipe
+    from mezzotint.train.loop import Outcome
 
 Edits = Annotated[
     list[str] | None, typer.Option("--set", "-s", metavar="PATH=VALUE", help="Change one field; repeatable.")
@@ -17,8 +21,13 @@ def train(
     edits: Edits = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
-    show: Annotated[bool, typer.Option("--show", help="Print the whole configuration and stop.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print how it ended as JSON.")] = False,
+    export: Annotated[
+        bool, typer.Option("--export", help="End a stopped run now: write its newest checkpoint as its model.")
+    ] = False,
+    show: Annotated[bool, typer.Option("--show", help="Explain every setting and stop.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print how it ended as JSON; with --show, the configuration.")
+    ] = False,
 ) -> None:
     """Train a model by a recipe.
 
@@ -30,43 +39,72 @@ def train(
 
       mezzotint train runs/mine --resume
 
-    Ctrl-C saves and stops; --resume goes on exactly there.  The folder holds run.json (the configuration),
+      mezzotint train runs/mine --export
+
+      mezzotint train mdlm-small --show
+
+    Ctrl-C saves and stops; --resume goes on exactly there, --export makes an
+    end of it.  What a run has learnt so far can be sampled at any time after
+    its first checkpoint: mezzotint generate --model RUN.  The folder holds run.json (the configuration),
     metrics.jsonl, checkpoints and, at the end, what others load under export.
     """
-    from mezzotint.config import to_json
+    cfg, name, out = _asked(recipe, edits or [], out, resume=resume, export=export)
+    if show:
+        from mezzotint.config import to_json
+        from mezzotint.recipes.explain import explained
+
+        typer.echo(to_json(cfg) if as_json else explained(cfg))
+        return
+
+    from mezzotint.recipes.card import write_card
+    from mezzotint.train import loop
+    from mezzotint.train.run_record import open_run, refuse_another
+
+    refuse_another(out, resume=resume or export)
+    task = cfg.build()
+    if export:
+        outcome = loop.export(task, cfg.train, out, title=name)
+    else:
+        # what cannot be built, or does not go on, leaves the folder as it was for the corrected command
+        opened = partial(open_run, out, cfg, name, resume=resume)
+        outcome = loop.run(task, cfg.train, out, title=name, resume=resume, opened=opened)
+    if outcome.reason != "interrupted":
+        write_card(out)
+    _say(outcome, out, as_json)
+    if outcome.signal:
+        typer.echo(f"go on with mezzotint train {out} --resume, or end it with --export", err=True)
+        raise typer.Exit(128 + outcome.signal)
+
+
+def _asked(
+    recipe: str, edits: list[str], out: Path | None, *, resume: bool, export: bool
+) -> tuple["Recipe", str, Path]:
+    """The settings, the name of the recipe and the folder of the run."""
     from mezzotint.errors import ConfigError
     from mezzotint.recipes import RECIPES, load
 
-    edits = edits or []
+    if export and resume:
+        raise ConfigError("a run either goes on or ends: give --resume or --export")
     if out is None:
         out = Path("runs") / recipe if recipe in RECIPES else Path(recipe)
     # a run goes on as it was begun, whatever the recipe says today
-    source = str(out) if resume and (out / "run.json").exists() else recipe
-    cfg, name = load(source, edits)
+    known = (resume or export) and (out / "run.json").exists()
+    if export and not known:
+        raise ConfigError(f"there is no run in {out} to export: give the folder of one, or train it first")
+    cfg, name = load(str(out) if known else recipe, edits)
     if recipe in RECIPES and name != recipe:
         raise ConfigError(f"cannot go on with {recipe} in {out}: it holds a run of {name}")
-    if show:
-        typer.echo(to_json(cfg))
-        return
+    return cfg, name, out
 
-    from mezzotint.train.loop import run
-    from mezzotint.train.run_record import open_run, refuse_another
 
-    refuse_another(out, resume=resume)
-    task = cfg.build()
-    # what cannot be built, or does not go on, leaves the folder as it was for the corrected command
-    opened = partial(open_run, out, cfg, name, resume=resume)
-    outcome = run(task, cfg.train, out, title=name, resume=resume, opened=opened)
+def _say(outcome: "Outcome", out: Path, as_json: bool) -> None:
     results = {k: v for k, v in outcome.evaluation.items() if not isinstance(v, str)}
     facts = {"run": str(out), "reason": outcome.reason, "steps": outcome.step, "seconds": round(outcome.seconds, 1)}
     if as_json:
         typer.echo(json.dumps({**facts, **results}))
-    else:
-        numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
-        typer.echo(f"{out}: {outcome.reason} after {outcome.step} steps, {outcome.seconds:.0f} s  {numbers}".rstrip())
-    if outcome.signal:
-        typer.echo(f"go on with mezzotint train {out} --resume", err=True)
-        raise typer.Exit(128 + outcome.signal)
+        return
+    numbers = "  ".join(f"{name} {value:.4g}" for name, value in results.items())
+    typer.echo(f"{out}: {outcome.reason} after {outcome.step} steps, {outcome.seconds:.0f} s  {numbers}".rstrip())
 
 
 def recipes(

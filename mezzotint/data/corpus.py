@@ -10,17 +10,17 @@ what it held out before.  A single text is cut instead: its end is held out.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from mezzotint.checkpoints.cache import home, publish, staging
 from mezzotint.config import write_json
 from mezzotint.data.characters import Characters, read_text
-from mezzotint.data.subwords import Subwords
+from mezzotint.data.subwords import END, Subwords
 from mezzotint.errors import CheckpointError, ConfigError
 
 PARTS = ("train", "valid", "test")
@@ -30,7 +30,16 @@ HELD_OUT = 5
 _NAME = re.compile(r"\w[\w -]{0,62}\w|\w")
 """Words of letters, digits, blanks and dashes, short enough for a folder of any disk."""
 
+FEWEST, MOST = 512, 4096
+"""Subwords of a small text and of a large one."""
+ENOUGH = 100_000
+"""Characters of a text whose subwords are seen often enough to be learnt; a shorter one is read by its characters."""
+PER_SUBWORD = 500
+"""Characters of text for every subword, between FEWEST and MOST."""
+
 Vocabulary = Characters | Subwords
+Tokens = Literal["auto", "characters", "subwords"]
+"""What a text of the user's is read by; "auto": subwords from ENOUGH characters on."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +70,19 @@ class Corpus:
     """Sources, checksums and sizes, for records."""
 
 
-def find(name: str, length: int, vocabulary: Vocabulary | None = None) -> Corpus:
+def find(
+    name: str,
+    length: int,
+    vocabulary: Vocabulary | None = None,
+    make: Callable[[str], Vocabulary] = Characters.of,
+) -> Corpus:
     """The text in a file, or the corpus of that name that was built before.
 
     Args:
         name: a path or a name.
         length: every part must hold a window of this many ids.
-        vocabulary: what a file is read by, its characters if not given; a built corpus has its own.
+        vocabulary: what a file is read by; a built corpus has its own.
+        make: makes the vocabulary of a file's text where none is given, its characters as a rule.
 
     Raises:
         ConfigError: neither a file nor a corpus, too little text, or a corpus of another vocabulary.
@@ -86,24 +101,39 @@ def find(name: str, length: int, vocabulary: Vocabulary | None = None) -> Corpus
         )
     else:
         # the held-out ends must hold a window each
-        corpus = of_text(Path(name), 100 * length // HELD_OUT + 100, vocabulary)
+        corpus = of_text(Path(name), 100 * length // HELD_OUT + 100, vocabulary, make)
     for part in PARTS:
         if len(getattr(corpus, part).ids) < length:
             raise ConfigError(f"the {part} part of {name} has fewer than {length} tokens: use more text")
     return corpus
 
 
-def of_text(path: Path, least: int, vocabulary: Vocabulary | None = None) -> Corpus:
+def of_text(
+    path: Path, least: int, vocabulary: Vocabulary | None = None, make: Callable[[str], Vocabulary] = Characters.of
+) -> Corpus:
     """A text file, by characters if nothing else is given: the last twentieth to test on, the one before to choose by.
 
     Raises:
         ConfigError: missing, not UTF-8, or too short.
     """
     text = read_text(path, least)
-    vocabulary = vocabulary or Characters.of(text)
+    vocabulary = vocabulary or make(text)
     parts = {name: Part(vocabulary.encode(piece), len(piece)) for name, piece in zip(PARTS, cut(text), strict=True)}
     facts = {"name": path.name, "sources": [path.name], "sha256": hashlib.sha256(text.encode()).hexdigest()}
     return Corpus(path.stem, vocabulary, **parts, facts=facts)
+
+
+def fitted(text: str, tokens: Tokens = "auto", vocab: int | None = None) -> Vocabulary:
+    """The vocabulary of a text of the user's: its characters, or byte-level BPE of the part that is trained on.
+
+    Args:
+        text: all of it; the subwords are learnt from what `cut` leaves to train on.
+        tokens: which of the two; "auto" takes subwords for texts of at least `ENOUGH` characters.
+        vocab: subwords at most; by the text's size if not given.
+    """
+    if tokens == "characters" or (tokens == "auto" and len(text) < ENOUGH):
+        return Characters.of(text)
+    return Subwords.of(cut(text)[0].split(END), vocab or min(max(len(text) // PER_SUBWORD, FEWEST), MOST))
 
 
 def cut(text: str) -> tuple[str, str, str]:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.models.trained import TrainedModel, objective_of
+from mezzotint.evaluate.bits import objective_of
+from mezzotint.models.trained import TrainedModel
 from mezzotint.rng import Rng
 
 

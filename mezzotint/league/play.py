@@ -21,16 +21,17 @@ from pydantic import Field
 from mezzotint.batch import Batch
 from mezzotint.config import config, to_dict, write_json
 from mezzotint.data.characters import Pages
-from mezzotint.data.corpus import Corpus, find
+from mezzotint.data.corpus import Corpus
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.bench.machine import commit, forget_peak, machine, peak_memory, versions
+from mezzotint.evaluate.bits import measure, objective_of
 from mezzotint.evaluate.generative import counted, quality
 from mezzotint.evaluate.infilling import rewritten
-from mezzotint.models.trained import TrainedModel, measure, objective_of
+from mezzotint.models.trained import TrainedModel
 from mezzotint.recipes import compared, load
 from mezzotint.recipes.from_scratch import Small
-from mezzotint.train.checkpoint import saved
 from mezzotint.train.loop import run
+from mezzotint.train.run_files import saved, step_of
 
 FAMILIES = compared()
 """Every family that is trained from scratch, and its recipe."""
@@ -89,7 +90,7 @@ def play(league: League, folder: Path, tell: Callable[[str], None]) -> dict[str,
     first = _recipe(league, "ar", 0)
     for name in league.families:
         _recipe(league, name, 0).check()
-    corpus = find(league.corpus, first.length)
+    corpus = first.corpus()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -145,7 +146,13 @@ def _played(
 
 def _recipe(league: League, name: str, seed: int, times: int = 1) -> Small:
     steps = league.steps * times
-    edits = ["train.max_minutes=null", f"train.steps={steps}", f"train.eval_every={max(1, steps // 4)}"]
+    # counting tokens and pairs, which the table begins with, is of symbols that everybody knows
+    edits = [
+        "tokens=characters",
+        "train.max_minutes=null",
+        f"train.steps={steps}",
+        f"train.eval_every={max(1, steps // 4)}",
+    ]
     if name in HALVED:
         edits.append(f"{HALVED[name]}={steps // 2}")
     edits += [f"data={league.corpus}", f"train.seed={seed}", "samples=1"]
@@ -162,7 +169,7 @@ def _piece(
     task = recipe.build()
     _clear(at, recipe, corpus)
     kept = saved(at / "run" / "checkpoints")
-    before, begun = int(kept[-1].name.removeprefix("step-")) if kept else 0, time.process_time()
+    before, begun = step_of(kept[-1]) if kept else 0, time.process_time()
     outcome = run(task, recipe.train, at / "run", title=at.name, resume=bool(kept))
     seconds = time.process_time() - begun
     if outcome.signal:

@@ -1,7 +1,5 @@
 """A model trained from scratch on one text: a network, its family and its vocabulary, on disk and at work."""
 
-import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +8,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from mezzotint.batch import Batch
 from mezzotint.config import config, from_dict, override, to_dict, write_json
 from mezzotint.data.attributes import Length
 from mezzotint.data.corpus import Vocabulary, vocabulary_of
@@ -25,8 +22,9 @@ from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, Reque
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
 from mezzotint.families.forms.tokens import CanvasForm, Tokens
-from mezzotint.objectives.base import Objective
-from mezzotint.rng import Rng
+from mezzotint.models.run_folder import KIND, read_record
+from mezzotint.train import checkpoint
+from mezzotint.train.run_files import is_whole
 
 HOLE = "_"
 """Stands for a column to be written, in prompts and in texts that are not finished."""
@@ -71,16 +69,18 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path, edits: Sequence[str] = ()) -> "TrainedModel":
-        """What `save` wrote; `edits` change settings of its family that only its sampler reads, such as "eta=0".
+        """What `save` wrote, or a checkpoint of a run (models/run_folder.py).
+
+        `edits` change settings of its family that only its sampler reads, such as "eta=0".
 
         Raises:
             CheckpointError: a file is missing, damaged, or of another shape.
             ConfigError: edits that do not fit.
         """
         try:
-            record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            record = read_record(folder)
             model = cls.fresh(from_dict(TrainedConfig, record["shape"]), vocabulary_of(record["vocabulary"]))
-            model.network.load_state_dict(load_file(folder / "model.safetensors"))
+            _fill(model.network, folder)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
             # torch and pydantic say in a list what is wrong: its first entry is enough
             said = [line.strip() for line in str(error).splitlines()[:2]]
@@ -114,8 +114,24 @@ class TrainedModel:
         Raises:
             CheckpointError: the disk refuses; a model that was there before is unharmed.
         """
-        record = {"kind": "scratch", "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
-        store(folder, weights or self.network, record)
+        store(folder, weights or self.network, self._record())
+
+    def describe(self, network: nn.Module, folder: Path) -> None:
+        """Write what the checkpoints in a folder lack of the model: its record, and what training leaves as it is.
+
+        Raises:
+            CheckpointError: the disk refuses.
+        """
+        trained = checkpoint.trainable(network)
+        frozen = {name: value.contiguous() for name, value in network.state_dict().items() if name not in trained}
+        try:
+            save_file(frozen, folder / "frozen.safetensors")
+            write_json(folder / "config.json", self._record())
+        except OSError as error:
+            raise CheckpointError(f"cannot write {folder}: {error}; make room and begin again") from None
+
+    def _record(self) -> dict[str, Any]:
+        return {"kind": KIND, "shape": to_dict(self.shape), "vocabulary": self.vocabulary.to_dict()}
 
     @torch.no_grad()
     def decode(
@@ -194,49 +210,16 @@ def store(folder: Path, weights: nn.Module, record: dict[str, Any]) -> None:
         raise CheckpointError(f"cannot write the model to {folder}: {error}; make room and go on") from None
 
 
-def exported(run: Path) -> Path:
-    """Where the model of a run lies; the folder itself where it is no run."""
-    return run / "export" if (run / "export" / "config.json").is_file() else run
+def _fill(network: nn.Module, folder: Path) -> None:
+    """Put the weights in a folder or checkpoint, averaged ones where there are any, into a network of its shape.
 
-
-@dataclass(frozen=True)
-class Measured:
-    """Nats per token with their standard error over windows."""
-
-    nats: float
-    error: float
-    tokens: int
-
-    def bits(self, tokens_per_character: float) -> tuple[float, float]:
-        """Bits per character, and their standard error."""
-        scale = tokens_per_character / math.log(2)
-        return self.nats * scale, self.error * scale
-
-
-@torch.no_grad()
-def measure(
-    network: nn.Module, objective: Objective, batches: Sequence[Batch], draws: int = 1, seed: int = 0
-) -> Measured:
-    """A bound, or an exact likelihood, over windows; each window's noise is drawn `draws` times, always the same."""
-    network.eval()
-    device = next(network.parameters()).device
-    means: list[Tensor] = []
-    for number, batch in enumerate(batches):
-        batch = Batch(batch.tokens.to(device), batch.target.to(device))
-        found = []
-        for k in range(draws):
-            loss = objective(network, batch, Rng(seed, number * draws + k))
-            assert loss.per_token is not None
-            found.append(loss.per_token.double().sum(-1) / batch.target.sum(-1))
-        means.append(torch.stack(found).mean(0).cpu())
-    windows = torch.cat(means)
-    error = float(windows.std() / len(windows) ** 0.5) if len(windows) > 1 else math.nan
-    return Measured(float(windows.mean()), error, sum(int(batch.target.sum()) for batch in batches))
-
-
-def objective_of(family: Family) -> Objective:
-    """What measures a family: its bound, or else its loss, which then is one."""
-    return family.bound or family.objective
+    Raises CheckpointError for a checkpoint of another network, and what reading files raises.
+    """
+    if not is_whole(folder):
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+        return
+    network.load_state_dict(load_file(folder.parent / "frozen.safetensors"), strict=False)
+    checkpoint.load_weights(folder, network)
 
 
 def form_of(family: Family) -> CanvasForm:

@@ -6,21 +6,19 @@ Muon on the matrices, and many steps of few windows, teach a small network more 
 
 import hashlib
 import json
-import math
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
 from mezzotint.checkpoints.encoder import MINILM
 from mezzotint.config import Named, config, to_dict
 from mezzotint.data.attributes import Length, Marked
-from mezzotint.data.characters import Pages, Windows
-from mezzotint.data.corpus import Corpus, find
+from mezzotint.data.characters import Windows
+from mezzotint.data.corpus import Corpus, Tokens, Vocabulary, find, fitted
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.families import (
@@ -41,12 +39,13 @@ from mezzotint.families import (
     FlowMatching,
     ReMDM,
 )
-from mezzotint.models.trained import TrainedConfig, TrainedModel, measure, objective_of
+from mezzotint.models.trained import TrainedConfig, TrainedModel
 from mezzotint.objectives.class_conditional import Classes
 from mezzotint.objectives.embedding_denoising import Labelled
 from mezzotint.recipes.from_encoder import STARTED, PublishedEncoder
+from mezzotint.recipes.held_out import HeldOut
 from mezzotint.schedules import Polynomial
-from mezzotint.train.loop import pick_device
+from mezzotint.train.device import pick_device
 from mezzotint.train.optim import WSD, Optim, Orthogonal
 from mezzotint.train.task import Task, Train
 
@@ -59,7 +58,12 @@ class Small:
     """The whole run."""
 
     data: str = ""
-    """A UTF-8 text file, read by characters, or a corpus that `mezzotint data build` made; required."""
+    """A UTF-8 text file, or a corpus that `mezzotint data build` made, which has its own tokens; required."""
+    tokens: Tokens = "auto"
+    """What a text file is read by: its "characters", or "subwords" (byte-level BPE) trained on it; "auto" takes
+    subwords where the text is long enough to learn them."""
+    vocab: int | None = Field(default=None, ge=300, le=60_000)
+    """Subwords of a text file; null: a number that suits its length."""
     encoder: str = ""
     """Start from this published encoder instead of `network`: all-minilm-l6-v2, or a folder with its weights; a text
     file is then read by its word pieces.  sed takes only its embeddings, and keeps `network`."""
@@ -100,6 +104,11 @@ class Small:
                 f"leave encoder out, or take {', '.join(STARTED)}"
             )
 
+    def corpus(self, vocabulary: Vocabulary | None = None) -> Corpus:
+        """The text, in the parts and tokens that the run uses; raises as `data.corpus.find`."""
+        make = partial(fitted, tokens=self.tokens, vocab=self.vocab)
+        return find(self.data, self.length, vocabulary, make)
+
     def build(self) -> Task:
         """Read the text and make a fresh network.
 
@@ -110,7 +119,7 @@ class Small:
             raise ConfigError("this recipe learns from a text of yours: pass --set data=my.txt")
         self.check()
         start = PublishedEncoder.of(self.encoder) if self.encoder else None
-        corpus = find(self.data, self.length, start and start.vocabulary)
+        corpus = self.corpus(start and start.vocabulary)
         torch.manual_seed(self.train.seed)
         told = self.told and self.told.fitted(corpus.train.ids, self.length, corpus.vocabulary)
         network = replace(self.network, classes=told.classes) if told else self.network
@@ -118,7 +127,7 @@ class Small:
         model = start.model(shape, corpus.vocabulary) if start else TrainedModel.fresh(shape, corpus.vocabulary)
         # the trainer moves the network, and its objective reads tables of the process
         model.family.process.to(pick_device(self.train.device))
-        judge = _Judge(self, model, corpus)
+        judge = HeldOut(model, corpus, self.windows, self.samples, self.sample_steps)
         data, objective = Windows(corpus.train.ids, self.length, self.rows), model.family.objective
         if told:
             data = Marked(data, told, corpus.vocabulary, Labelled)
@@ -128,7 +137,7 @@ class Small:
         if told:
             known["told"] = to_dict(told)
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        return Task(model.network, objective, data, judge.evaluate, judge.export, identity)
+        return Task(model.network, objective, data, judge.evaluate, judge.export, identity, model.describe)
 
 
 def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
@@ -138,49 +147,11 @@ def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
     return family.told(torch.from_numpy(np.array(corpus.train.ids)), corpus.vocabulary.vocab)
 
 
-@dataclass(frozen=True)
-class _Judge:
-    recipe: Small
-    model: TrainedModel
-    corpus: Corpus
-
-    def evaluate(self, network: nn.Module) -> dict[str, float | str]:
-        """Bits per character of held-out text, always with the same noise, and some samples."""
-        held, length = self.corpus.valid.ids, self.recipe.length
-        rows = min(16, len(held) // length)
-        pages = Pages(held, length, rows)
-        batches = [pages.batch(number) for number in range(max(1, min(len(pages), self.recipe.windows // rows)))]
-        found = measure(network, objective_of(self.model.family), batches)
-        bits, error = found.bits(self.corpus.valid.ratio)
-        results: dict[str, float | str] = {"bits_per_character": bits, "standard_error": error}
-        if not math.isfinite(found.error):  # a single window has no spread
-            del results["standard_error"]
-        for index, text in enumerate(self.write(network)):
-            results[f"sample {index + 1}"] = text
-        return results
-
-    def write(self, network: nn.Module) -> list[str]:
-        """Texts of one window's length, from nothing."""
-        if not self.recipe.samples:
-            return []
-        # canvases are laid out on the CPU, wherever the network is being trained
-        with torch.random.fork_rng(devices=[]):
-            model = TrainedModel.fresh(self.model.shape, self.model.vocabulary)
-        model.network.load_state_dict(network.state_dict())
-        model.network.eval()
-        *_, canvas = model.decode(model.blank(self.recipe.samples), self.recipe.sample_steps)
-        return model.texts(canvas)
-
-    def export(self, network: nn.Module, folder: Path) -> None:
-        """The model as `mezzotint generate --model` reads it."""
-        self.model.save(folder, network)
-
-
 def small(family: AnyFamily, *, timed: bool = False) -> Small:
     """Two minutes on a CPU core for a family."""
     # a rate that falls over most of the run ends lower than one that falls at its end, at this length
     optim = Orthogonal(lr=0.02, vectors=0.1, shape=WSD(decay=0.8))
-    train = Train(steps=None, max_minutes=2.0, eval_every=400, optim=optim, ema=0.99, save_minutes=None)
+    train = Train(steps=None, max_minutes=2.0, eval_every=400, optim=optim, ema=0.99, save_minutes=0.5)
     network = TransformerConfig(width=96, layers=3, heads=4, timed=timed)
     return Small(network=network, family=family, train=train)
 
@@ -198,6 +169,14 @@ def mdlm() -> Small:
 def bd3lm() -> Small:
     """Block diffusion, eight tokens at a time."""
     return small(BD3LM(block=8, weights="even"))
+
+
+def bd3lm_medium() -> Small:
+    """Block diffusion one size up, four subwords at a time: nearer to autoregression, so that texts hold together."""
+    recipe = small(BD3LM(block=4, weights="even"))
+    network = TransformerConfig(width=160, layers=4, heads=5, base=1000.0)
+    train = replace(recipe.train, max_minutes=20.0, eval_every=2000, save_minutes=1.0)
+    return replace(recipe, data="subwords", length=128, network=network, sample_steps=128, train=train)
 
 
 def d3pm_absorbing() -> Small:

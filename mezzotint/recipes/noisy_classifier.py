@@ -20,13 +20,14 @@ from mezzotint.data.corpus import Corpus, find
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import ConfigError
 from mezzotint.models.classifier import ClassifierConfig, TrainedClassifier, checksum, guidable, reads
-from mezzotint.models.trained import TrainedModel, exported
+from mezzotint.models.run_folder import exported
+from mezzotint.models.trained import TrainedModel
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.embedding_denoising import Labelled, Labels
 from mezzotint.objectives.noisy_classifier import NoisyLabels
 from mezzotint.processes.gaussian import Gaussian
 from mezzotint.rng import Rng
-from mezzotint.train.loop import pick_device
+from mezzotint.train.device import pick_device
 from mezzotint.train.optim import WSD, Optim
 from mezzotint.train.task import Task, Train
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from mezzotint.errors import CheckpointError
 from mezzotint.train.ema import Average
+from mezzotint.train.run_files import saved
 
 
 @dataclass
@@ -80,11 +81,6 @@ def save(
     for old in saved(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
-
-
-def saved(folder: Path) -> list[Path]:
-    """The complete checkpoints in `folder`, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if (path / "state.json").is_file())
 
 
 def load(

@@ -8,18 +8,20 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
 
 from mezzotint.errors import CheckpointError, ConfigError, TrainingError
 from mezzotint.rng import Rng
 from mezzotint.train import checkpoint
+from mezzotint.train.device import pick_device, to_device
 from mezzotint.train.ema import Average
+from mezzotint.train.lock import alone
 from mezzotint.train.metrics import MetricsLog, ProgressDisplay, Window, scalars
+from mezzotint.train.run_files import saved
 from mezzotint.train.signals import Interrupt
 from mezzotint.train.task import Task, Train
 
@@ -28,7 +30,7 @@ from mezzotint.train.task import Task, Train
 class Outcome:
     """How a session of training ended."""
 
-    reason: Literal["finished", "interrupted"]
+    reason: Literal["finished", "interrupted", "exported"]
     step: int
     """Optimiser steps done, over all sessions."""
     seconds: float
@@ -54,11 +56,11 @@ def run(
     the step under way, saves and returns.  `opened` is called once the checkpoint is known to fit, before any writing.
 
     Raises:
-        ConfigError: nothing to train, or no end given.
+        ConfigError: nothing to train, no end given, or a folder where another training is going on.
         CheckpointError: the checkpoint to resume does not fit, or the final state cannot be saved.
         TrainingError: the loss, gradient or weights are no longer finite; the state is kept in `folder`/failed.
     """
-    with ProgressDisplay(title) as display, Interrupt() as interrupt:
+    with alone(folder), ProgressDisplay(title) as display, Interrupt() as interrupt:
         session = _Session(task, train, folder, display)
         session.begin(resume, opened)
         if train.eval_first and not session.progress.step:
@@ -72,6 +74,23 @@ def run(
             return session.outcome("interrupted", interrupt.signal)
         session.finish()
         return session.outcome("finished", None)
+
+
+def export(task: Task, train: Train, folder: Path, *, title: str = "exporting") -> Outcome:
+    """End a run where its newest checkpoint is: evaluate it and export the network, without a further step.
+
+    Raises:
+        ConfigError: no checkpoint, a task that has nothing to export, or a training that is still going on.
+        CheckpointError: a checkpoint of another task, or one that cannot be read.
+    """
+    if task.export is None or not saved(folder / "checkpoints"):
+        lacks = "its recipe exports nothing" if task.export is None else "it has saved no checkpoint"
+        raise ConfigError(f"cannot export the run {folder}: {lacks}; go on with mezzotint train {folder} --resume")
+    with alone(folder), ProgressDisplay(title) as display:
+        session = _Session(task, train, folder, display)
+        session.begin(True, lambda: None)
+        session.finish("exported")
+        return session.outcome("exported", None)
 
 
 class _Session:
@@ -96,7 +115,7 @@ class _Session:
 
     def begin(self, resume: bool, opened: Callable[[], None]) -> None:
         """Load the newest checkpoint if asked to, and start the clock and the records."""
-        found = checkpoint.saved(self._checkpoints()) if resume else []
+        found = saved(self._checkpoints()) if resume else []
         if found:
             self.progress = checkpoint.load(found[-1], self.parameters, self.optimizer, self.average)
             self.saved_at = self.progress.step
@@ -107,6 +126,9 @@ class _Session:
                 )
         opened()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.task.describe is not None:
+            self._checkpoints().mkdir(exist_ok=True)
+            self.task.describe(self.network, self._checkpoints())
         self.progress.identity = self.task.identity
         self.window = Window(self.progress.window)
         self.journal = MetricsLog(self.folder / "metrics.jsonl", self.progress.step)
@@ -191,8 +213,8 @@ class _Session:
             self.display.say(f"warning: {error}")
             self.journal.write("event", self.progress.step, {"event": "save failed", "error": str(error)})
 
-    def finish(self) -> None:
-        """Evaluate, save and export the finished network."""
+    def finish(self, event: str = "finished") -> None:
+        """Evaluate, save and export the network as it is."""
         self.evaluate()
         self.save(final=True)
         if self.task.export is not None:
@@ -201,9 +223,9 @@ class _Session:
             self.network.eval()
             with torch.no_grad(), self._averaged():
                 self.task.export(self.network, target)
-        self.journal.write("event", self.progress.step, {"event": "finished", "seconds": round(self._seconds(), 1)})
+        self.journal.write("event", self.progress.step, {"event": event, "seconds": round(self._seconds(), 1)})
 
-    def outcome(self, reason: Literal["finished", "interrupted"], signal: int | None) -> Outcome:
+    def outcome(self, reason: Literal["finished", "interrupted", "exported"], signal: int | None) -> Outcome:
         return Outcome(reason, self.progress.step, self._seconds(), self.evaluation, signal)
 
     def _micro(self, number: int) -> tuple[dict[str, float], float]:
@@ -269,32 +291,3 @@ class _Session:
 
     def _checkpoints(self) -> Path:
         return self.folder / "checkpoints"
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called `name`; "auto" is CUDA where there is one.
-
-    Raises:
-        ConfigError: no such device here.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"cannot use the device {name!r} here: {str(error).splitlines()[0]}") from None
-    return device
-
-
-def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it on `device`; looks into dataclasses, tuples, lists and dicts."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if is_dataclass(batch) and not isinstance(batch, type):
-        return replace(batch, **{f.name: to_device(getattr(batch, f.name), device) for f in fields(batch) if f.init})
-    if isinstance(batch, dict):
-        return {key: to_device(value, device) for key, value in batch.items()}
-    if isinstance(batch, (tuple, list)):
-        return type(batch)(to_device(value, device) for value in batch)
-    return batch

@@ -39,6 +39,9 @@ class Task:
     """Writes what others load into an existing empty folder."""
     identity: str = ""
     """Of the text, its vocabulary and the family: a run goes on only with those it began with."""
+    describe: Callable[[nn.Module, Path], None] | None = None
+    """Writes what a checkpoint lacks of a model into the folder of checkpoints, so that a run can be sampled before its
+    end."""
 
 
 @config
@@ -50,6 +53,7 @@ class Train:
     max_minutes: float | None = Field(default=None, gt=0)
     """Stop after this much wall-clock time; the learning rate follows the larger used share of the two budgets."""
     seed: int = Field(default=0, ge=0)
+    """Of the network's start, of windows and of noise."""
     optim: AnyOptim = Optim()
     accumulate: int = Field(default=1, gt=0)
     """Micro-batches per optimiser step."""

@@ -24,12 +24,15 @@ class TransformerConfig:
     """The shape of a Transformer."""
 
     width: int = Field(default=256, gt=0)
+    """Features of a column."""
     layers: int = Field(default=4, gt=0)
+    """Blocks of attention and SwiGLU."""
     heads: int = Field(default=4, gt=0)
     """Must divide `width` into even parts."""
     hidden: int | None = Field(default=None, gt=0)
     """Inner width of SwiGLU; null: 8/3 of `width`, rounded up to 64."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of what blocks add that is left out in training."""
     timed: bool = False
     """Tell the network the time; masked families do without."""
     classes: int = Field(default=0, ge=0)
