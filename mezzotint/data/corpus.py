@@ -34,7 +34,7 @@ FEWEST, MOST = 512, 4096
 """Subwords of a small text and of a large one."""
 ENOUGH = 100_000
 """Characters of a text whose subwords are seen often enough to be learnt; a shorter one is read by its characters."""
-PER_SUBWORD = 500
+PER_SUBWORD = 150
 """Characters of text for every subword, between FEWEST and MOST."""
 
 Vocabulary = Characters | Subwords
