@@ -91,7 +91,7 @@ class Renoise:
 def notes(canvas: Canvas, like: Tensor, stable: int, first: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The notes that `Renoise` left on the canvas; blank ones at the beginning of a window.
 
-    Choices of the last steps Long[B, stable, W], logits Float[B, W, V], and whether there are any, Bool[B].
+    Choices of the last steps Long[B, stable, L], logits Float[B, W, V], and whether there are any, Bool[B].
     """
     if canvas.notes and not first:
         choices, logits, told = canvas.notes
