@@ -7,6 +7,7 @@ A record is a class under `@config`.  Where a field may be one of several record
 import json
 import os
 import tempfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, dataclass_transform
 
@@ -43,14 +44,16 @@ def to_json(cfg: Any) -> str:
     return json.dumps(to_dict(cfg), indent=2, ensure_ascii=False)
 
 
-def from_dict(cls: type[C], values: dict[str, Any]) -> C:
+def from_dict(cls: type[C], values: dict[str, Any], typed: Collection[str] = ()) -> C:
     """The record of type `cls` with these values.
+
+    `typed` are names that the user gave by hand, whose modules may be imported (plugins.py).
 
     Raises:
         ConfigError: naming every value that does not fit, by its path.
     """
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return TypeAdapter(cls).validate_python(values, context={"typed": typed})
     except ValidationError as error:
         raise ConfigError(f"the configuration does not fit:\n{_problems(error)}") from None
 
@@ -71,19 +74,22 @@ def from_json(cls: type[C], text: str) -> C:
 def override(cfg: C, edits: list[str] | tuple[str, ...]) -> C:
     """A copy of `cfg` with edits such as `["optim.lr=1e-3", "schedule=cosine"]`.
 
-    Naming another `kind` of a union drops the fields of the former one.  Values are read by the type of the field;
-    lists and records are written as JSON, and `null` is None.
+    Naming another `kind` of a union drops the fields of the former one; what another package defines is imported.
+    Values are read by the type of the field; lists and records are written as JSON, and `null` is None.
 
     Raises:
         ConfigError: an edit without "=", a path through a plain value, or any value that does not fit, by its path.
     """
     values = to_dict(cfg)
+    typed: set[str] = set()
     for edit in edits:
         path, equals, text = edit.partition("=")
         if not equals or not path.strip():
             raise ConfigError(f"cannot read the edit {edit!r}: write it as path=value, for example optim.lr=1e-3")
-        _assign(values, path.strip().split("."), _read(text), edit)
-    return from_dict(type(cfg), values)
+        value = _read(text)
+        typed.update(_words(value))
+        _assign(values, path.strip().split("."), value, edit)
+    return from_dict(type(cfg), values, typed)
 
 
 def save_run(path: Path, cfg: Any, **facts: Any) -> None:
@@ -131,6 +137,15 @@ def _read(text: str) -> Any:
         except json.JSONDecodeError:
             return text
     return text
+
+
+def _words(value: Any) -> Iterator[str]:
+    """All texts in plain JSON values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _words(inner)
 
 
 def _assign(values: dict[str, Any], path: list[str], value: Any, edit: str) -> None:

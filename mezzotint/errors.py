@@ -2,6 +2,7 @@
 
     MezzotintError          a sentence for the user; never a bug of ours
     ├── ConfigError         a setting, recipe or option that does not fit
+    │   └── PluginError     a family, schedule, method or recipe of another package that cannot be had
     ├── RequestError        a prompt or generation request that cannot be served
     │   └── CanvasError     a canvas that cannot be laid out: lengths, blocks, spans
     ├── VocabularyError     text, ids or special tokens that the vocabulary does not have
@@ -24,6 +25,10 @@ class MezzotintError(Exception):
 
 class ConfigError(MezzotintError):
     """A setting, recipe or command-line option that does not fit."""
+
+
+class PluginError(ConfigError):
+    """Something of another package that is not installed, not imported, or not what it should be."""
 
 
 class RequestError(MezzotintError):

@@ -6,15 +6,17 @@ t runs from 0 (clean) to 1 (noise).  alpha(t) is the survival level: the probabi
 
 import math
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from mezzotint.config import Named, config
+from mezzotint.config import config
+from mezzotint.plugins import OneOf
 
 
+@runtime_checkable
 class Survival(Protocol):
     """What every schedule gives; shapes and dtypes pass through."""
 
@@ -225,6 +227,7 @@ def noise_rate(schedule: Survival, t: Tensor) -> Tensor:
 
 
 Schedule = Annotated[
-    Linear | Cosine | Polynomial | Geometric | Exponential | Logarithmic | Sqrt, Field(discriminator="kind"), Named
+    Survival,
+    OneOf("schedules", Survival, (Linear, Cosine, Polynomial, Geometric, Exponential, Logarithmic, Sqrt)),
 ]
-"""A field that takes any schedule: "cosine", or {"kind": "cosine", "eps": 1e-2}."""
+"""A field that takes any schedule: "cosine", {"kind": "cosine", "eps": 1e-2}, or one of another package."""

@@ -17,6 +17,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
     if not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
     from mezzotint.models.trained import TrainedModel
+    from mezzotint.plugins import kind_of
 
     settings.limit_threads()
     begun = time.perf_counter()
@@ -32,7 +33,7 @@ def write(folder: Path, prompt: str, settings: Settings, *, steps: int, as_json:
         tokens=len(there) - sum(column is not None for column in columns),
         seconds=time.perf_counter() - loaded,
         forwards=forwards,
-        mode=model.shape.family.kind,
+        mode=kind_of(model.shape.family),
         model=str(folder),
         finish_reason="length",
         load_seconds=loaded - begun,

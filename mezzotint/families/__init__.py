@@ -1,6 +1,6 @@
 """Families: one card per paper, with its process, loss, network, sampler and equation numbers.
 
-These two unions are the only list of cards.  To add a family that is trained here:
+These two annotations are the only list of cards.  To add a family that is trained here:
 
 1. its card, a module of this folder, built from the parts of processes/, objectives/, layouts.py and decode/; add it to
    `AnyFamily` where it is trained from scratch, to `CausalFamily` where it starts from a causal model;
@@ -12,10 +12,8 @@ These two unions are the only list of cards.  To add a family that is trained he
 
 from typing import Annotated
 
-from pydantic import Field
-
-from mezzotint.config import Named
 from mezzotint.families.ar import AR
+from mezzotint.families.base import FamilyRecord
 from mezzotint.families.bd3lm import BD3LM
 from mezzotint.families.d3pm import D3PM
 from mezzotint.families.diffullama import DiffuLLaMA
@@ -39,31 +37,40 @@ from mezzotint.families.sed import SED
 from mezzotint.families.sedd import SEDD
 from mezzotint.families.udlm import UDLM
 from mezzotint.families.wedlm import WeDLM
+from mezzotint.plugins import OneOf
 
 AnyFamily = Annotated[
-    AR
-    | MDLM
-    | BD3LM
-    | ReMDM
-    | D3PM
-    | DiffusionBERT
-    | FlowMatching
-    | SEDD
-    | UDLM
-    | Duo
-    | GIDD
-    | DiffusionLM
-    | SED
-    | EditFlow
-    | FlexMDM,
-    Field(discriminator="kind"),
-    Named,
+    FamilyRecord,
+    OneOf(
+        "families",
+        FamilyRecord,
+        (
+            AR,
+            MDLM,
+            BD3LM,
+            ReMDM,
+            D3PM,
+            DiffusionBERT,
+            FlowMatching,
+            SEDD,
+            UDLM,
+            Duo,
+            GIDD,
+            DiffusionLM,
+            SED,
+            EditFlow,
+            FlexMDM,
+        ),
+    ),
 ]
-"""A field that takes any family that is trained from scratch: "mdlm" or {"kind": "mdlm", ...}."""
+"""A field that takes any family that is trained from scratch: "mdlm", {"kind": "mdlm", ...}, or another package's."""
 
 CausalFamily = Annotated[
-    DiffuLLaMA | Dream | SDAR | FastDLLM | EfficientDLM | WeDLM | IDLM | LLaDA | LLaDA2,
-    Field(discriminator="kind"),
-    Named,
+    FamilyRecord,
+    OneOf(
+        "families",
+        FamilyRecord,
+        (DiffuLLaMA, Dream, SDAR, FastDLLM, EfficientDLM, WeDLM, IDLM, LLaDA, LLaDA2),
+    ),
 ]
 """The same for families that a causal model is turned into."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -42,6 +43,15 @@ class Family:
     """(raw, x_t, t, s) -> Float[B, W, V], what the sampler draws from, where guidance may change it."""
     moments: Moments | None = None
     """(raw, z_t, t, s) -> mean and deviation of what the sampler draws, where it is normal and may be steered."""
+
+
+@runtime_checkable
+class FamilyRecord(Protocol):
+    """The settings of a family, a class under `config`: what run.json keeps."""
+
+    def build(self, vocab: int, mask_id: int) -> Family:
+        """The family over `vocab` ids, the one of [MASK] included."""
+        ...
 
 
 def log_p(raw: Tensor, never: int | None = None) -> Tensor:

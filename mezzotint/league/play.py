@@ -28,6 +28,7 @@ from mezzotint.evaluate.bits import measure, objective_of
 from mezzotint.evaluate.generative import counted, quality
 from mezzotint.evaluate.infilling import rewritten
 from mezzotint.models.trained import TrainedModel
+from mezzotint.plugins import kind_of
 from mezzotint.recipes import compared, load
 from mezzotint.recipes.from_scratch import Small
 from mezzotint.train.loop import run
@@ -182,7 +183,7 @@ def _piece(
     record: dict[str, Any] = {
         "digest": digest,
         "recipe": to_dict(recipe),
-        "exact": recipe.family.kind == "ar",
+        "exact": kind_of(recipe.family) == "ar",
         "bits_per_character": bits,
         "standard_error": error,
         "parameters": sum(p.numel() for p in model.network.parameters()),

@@ -18,6 +18,7 @@ from mezzotint.denoisers.networks.embedding_network import NoisyTextClassifier
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError
 from mezzotint.models.trained import TrainedModel, store
+from mezzotint.plugins import kind_of
 
 
 @config
@@ -96,7 +97,9 @@ def reads(model: TrainedModel) -> int:
 def guidable(model: TrainedModel) -> None:
     """Raises ConfigError for a family whose step judges cannot change."""
     if model.family.moments is None and model.family.chances is None:
-        raise ConfigError(f"{model.shape.family.kind} cannot be guided by judges: take mdlm, udlm, diffusion_lm or sed")
+        raise ConfigError(
+            f"{kind_of(model.shape.family)} cannot be guided by judges: take mdlm, udlm, diffusion_lm or sed"
+        )
 
 
 def checksum(folder: Path) -> str:

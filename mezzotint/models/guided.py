@@ -18,6 +18,7 @@ from mezzotint.denoisers.wrappers import ClassConditioned, ClassifierFree
 from mezzotint.errors import ConfigError
 from mezzotint.models.classifier import TrainedClassifier, guidable
 from mezzotint.models.trained import TrainedModel
+from mezzotint.plugins import kind_of
 from mezzotint.processes.gaussian import Gaussian
 
 
@@ -69,7 +70,7 @@ def scaled(model: TrainedModel, scale: float) -> None:
     if model.shape.told is not None:
         raise ConfigError("--scale says how strongly --told counts: give both")
     if not isinstance(model.network, ClassifierFree):
-        kind = model.shape.family.kind
+        kind = kind_of(model.shape.family)
         raise ConfigError(f"--scale is for networks trained with and without conditions, as sed's: {kind} has none")
     model.network.scale = scale
 

@@ -18,7 +18,7 @@ from mezzotint.decode.loop import Denoise, decode
 from mezzotint.decode.rule import Rule
 from mezzotint.denoisers.networks.bert import Bert, BertConfig
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
-from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
+from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, PluginError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
 from mezzotint.families.forms.tokens import CanvasForm, Tokens
@@ -76,11 +76,14 @@ class TrainedModel:
         Raises:
             CheckpointError: a file is missing, damaged, or of another shape.
             ConfigError: edits that do not fit.
+            PluginError: its family is of a package that is missing or was not asked for.
         """
         try:
             record = read_record(folder)
             model = cls.fresh(from_dict(TrainedConfig, record["shape"]), vocabulary_of(record["vocabulary"]))
             _fill(model.network, folder)
+        except PluginError:
+            raise
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, MezzotintError) as error:
             # torch and pydantic say in a list what is wrong: its first entry is enough
             said = [line.strip() for line in str(error).splitlines()[:2]]
@@ -229,11 +232,11 @@ def form_of(family: Family) -> CanvasForm:
 
 def facts(model: TrainedModel) -> dict[str, Any]:
     """What a model is, in plain values: its family with its settings, its size, what it reads."""
-    family = to_dict(model.shape.family)
+    family = to_dict(model.shape)["family"]
     return {
         "family": family.pop("kind"),
-        # occurrences of every id are no setting that anybody reads
-        "settings": {name: value for name, value in family.items() if name != "counts"},
+        # neither occurrences of every id nor where the family comes from are settings
+        "settings": {name: value for name, value in family.items() if name not in ("counts", "package")},
         "parameters": sum(p.numel() for p in model.network.parameters()),
         "vocabulary": model.vocabulary.vocab,
         "mask_id": model.vocabulary.mask_id,

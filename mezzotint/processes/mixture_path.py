@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from mezzotint.config import Named, config
+from mezzotint.config import config
 from mezzotint.errors import VocabularyError
+from mezzotint.plugins import OneOf
 from mezzotint.processes.base import Discrete
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial, Survival
@@ -45,7 +46,7 @@ class Power:
         return 1 - alpha ** (1 / self.power)
 
 
-FlowSchedule = Annotated[Power | Linear | Cosine | Polynomial, Field(discriminator="kind"), Named]
+FlowSchedule = Annotated[Survival, OneOf("schedules", Survival, (Power, Linear, Cosine, Polynomial))]
 """Schedules of flows; those of diffusion run the same path."""
 
 

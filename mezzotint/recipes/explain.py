@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from mezzotint.config import to_dict
+from mezzotint.plugins import OneOf, kind_of
 
 WIDTH = 100
 _PLAIN = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -34,6 +35,11 @@ def _settings(cfg: Any, depth: int) -> Iterator[str]:
         indent = "  " * depth
         if is_dataclass(value):
             yield f"{indent}{name}:"
+            if (
+                any(isinstance(item, OneOf) for item in field.metadata)
+                and "kind" not in type(value).__dataclass_fields__
+            ):
+                yield f"{indent}  kind: {_shown(kind_of(value))}"
             yield from _settings(value, depth + 1)
         else:
             yield f"{indent}{name}: {_shown(values[name])}"
@@ -57,6 +63,9 @@ def _shown(value: Any) -> str:
 
 def _choices(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
     """What a setting may be, in words; nothing for a record that has no alternative."""
+    for item in metadata:
+        if isinstance(item, OneOf):
+            return f"one of {', '.join(item.names())}, or one of another package, as module:Class"
     origin, inside = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         return _choices(inside[0], inside[1:])

@@ -107,7 +107,7 @@ class Adaptation:
             attach(decoder, self.lora, mask_id)
         family = self.family.build(vocab, mask_id)
         judge = _Judge(self, family, mask_id, checkpoint.tokenizer, held_out(held, self.length, self.windows))
-        known = {"family": to_dict(self.family), "model": checkpoint.name, "mask": mask_id, "text": found.facts}
+        known = {"family": to_dict(self)["family"], "model": checkpoint.name, "mask": mask_id, "text": found.facts}
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         network = TrainableDecoder(AlignedNetwork(decoder, _pattern(family), family.lookback))
         data = Windows(train, self.length, self.rows)

@@ -42,6 +42,7 @@ from mezzotint.families import (
 from mezzotint.models.trained import TrainedConfig, TrainedModel
 from mezzotint.objectives.class_conditional import Classes
 from mezzotint.objectives.embedding_denoising import Labelled
+from mezzotint.plugins import kind_of
 from mezzotint.recipes.from_encoder import STARTED, PublishedEncoder
 from mezzotint.recipes.held_out import HeldOut
 from mezzotint.schedules import Polynomial
@@ -93,14 +94,15 @@ class Small:
         if self.length % block:
             near = -(-self.length // block) * block
             raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
-        if self.told and (self.encoder or self.family.kind not in FREE):
+        kind = kind_of(self.family)
+        if self.told and (self.encoder or kind not in FREE):
             raise ConfigError(
-                f"{self.family.kind} {'from an encoder ' if self.encoder else ''}cannot be told what a text is to be: "
+                f"{kind} {'from an encoder ' if self.encoder else ''}cannot be told what a text is to be: "
                 f"leave told out, or take {' or '.join(FREE)} without an encoder"
             )
-        if self.encoder and self.family.kind not in STARTED:
+        if self.encoder and kind not in STARTED:
             raise ConfigError(
-                f"cannot start {self.family.kind} from an encoder, which reads tokens of both sides and no time: "
+                f"cannot start {kind} from an encoder, which reads tokens of both sides and no time: "
                 f"leave encoder out, or take {', '.join(STARTED)}"
             )
 
@@ -133,7 +135,7 @@ class Small:
             data = Marked(data, told, corpus.vocabulary, Labelled)
             objective = Classes(objective, none=told.classes)
         # an encoder is known by its vocabulary
-        known = {"family": to_dict(self.family), "vocabulary": corpus.vocabulary.to_dict(), "text": corpus.facts}
+        known = {"family": to_dict(self)["family"], "vocabulary": corpus.vocabulary.to_dict(), "text": corpus.facts}
         if told:
             known["told"] = to_dict(told)
         identity = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
