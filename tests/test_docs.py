@@ -15,7 +15,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"(?<![\w./*<-])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|md|cpp|hpp|toml))\b")
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-CLASS = re.compile(r"`([A-Z][a-z0-9]+\w*)(?:\([^`]*\))?`")
+CLASS = re.compile(r"`(?:[a-z_]+\.)*([A-Z][a-z0-9]+\w*)(?:\([^`]*\))?`")
 HOMES = ("", "mezzotint", "tests", "docs")
 """Where a path that a text names may begin."""
 

@@ -42,9 +42,11 @@ class Verbs(TyperGroup):
     """A group that imports a verb's module only to show or run that verb."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The verbs, in the order of the help."""
         return list(VERBS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The verb's command; None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
         module, _, attribute = VERBS[cmd_name].partition(":")
@@ -58,6 +60,7 @@ class Verbs(TyperGroup):
         return command
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a verb; Ctrl-C and a reader that went away become exit codes."""
         try:
             result = super().invoke(ctx)
             sys.stdout.flush()

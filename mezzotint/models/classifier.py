@@ -79,12 +79,12 @@ class TrainedClassifier:
         store(folder, weights, {"kind": "judge", "shape": to_dict(self.shape)})
 
     def wish(self, value: str, rows: int, columns: int) -> Tensor:
-        """Long[B] or Long[B, L]: what a value asks of every text; `guidance.gradients.Wanted` reads it."""
+        """Long[B] or Long[B, L]: what a value asks of every text; `ClassifierEnergy` reads it."""
         labels = torch.tensor([self.shape.attribute.wanted(value, columns)]).expand(rows, -1)
         return labels if self.shape.attribute.tagging else labels[:, 0]
 
     def chances(self, labels: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-        """log p(labels | x_t), Float[B]: `guidance.classifier.Judge`; x_t may be more rows than labels of one text."""
+        """log p(labels | x_t), Float[B]: a `LogLikelihood`; x_t may be more rows than labels of one text."""
         x = x_t if x_t.is_floating_point() else F.one_hot(x_t, self.shape.width).float()
         return -ClassifierEnergy(self.network, labels[:1].expand(len(x), *labels.shape[1:]))(x, t)
 
@@ -95,7 +95,11 @@ def reads(model: TrainedModel) -> int:
 
 
 def guidable(model: TrainedModel) -> None:
-    """Raises ConfigError for a family whose step judges cannot change."""
+    """Refuse a family whose step classifiers cannot change.
+
+    Raises:
+        ConfigError: such a family.
+    """
     if model.family.moments is None and model.family.chances is None:
         raise ConfigError(
             f"{kind_of(model.shape.family)} cannot be guided by judges: take mdlm, udlm, diffusion_lm or sed"

@@ -35,10 +35,10 @@ class ClassifierGuidance:
 def rule_of(
     model: TrainedModel, canvas: Canvas, wishes: Sequence[tuple[TrainedClassifier, Tensor]], how: ClassifierGuidance
 ) -> Rule:
-    """The family's step, guided towards labels that `TrainedClassifier.wish` made.
+    """The family's step, guided towards labels Long[B] or Long[B, L] that `TrainedClassifier.wish` made.
 
     Raises:
-        ConfigError: a family whose step cannot be guided.
+        ConfigError: a family whose step cannot be guided, or several texts where tokens are guided.
     """
     family = model.family
     if not wishes:

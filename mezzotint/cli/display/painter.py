@@ -43,10 +43,12 @@ class Painter:
 
     @property
     def width(self) -> int:
+        """Columns of the terminal."""
         return max(1, self._console.width)
 
     @property
     def height(self) -> int:
+        """Rows of the terminal."""
         return max(1, self._console.height)
 
     def paint(self, settled: list[list[Piece]], live: list[list[Piece]]) -> None:

@@ -124,7 +124,7 @@ class Klass:
     history: int = Field(default=2, gt=0)
 
     def build(self) -> Select:
-        """What is committed where nothing stands still; `steady.Steady` does the rest."""
+        """What is committed where nothing stands still; `klass.KlassRule` does the rest."""
         return most_confident
 
 
