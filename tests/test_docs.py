@@ -14,7 +14,6 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"(?<![\w./*<-])((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|md|cpp|hpp|toml))\b")
-DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 CLASS = re.compile(r"`(?:[a-z_]+\.)*([A-Z][a-z0-9]+\w*)(?:\([^`]*\))?`")
 HOMES = ("", "mezzotint", "tests", "docs")
 """Where a path that a text names may begin."""
@@ -53,21 +52,26 @@ def test_files_that_a_page_names_exist(page):
     assert [path for path in named if not exists(path, page.parent)] == []
 
 
+def docstrings(node):
+    """Every string that stands by itself: of modules, classes and functions, and under fields."""
+    found = [part.value for part in ast.walk(node) if isinstance(part, ast.Expr)]
+    return [part.value for part in found if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+
+
 def test_files_that_docstrings_name_exist():
     gone = []
     for source in sorted((ROOT / "mezzotint").rglob("*.py")):
-        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
-            if isinstance(node, DOCUMENTED):
-                named = NAMED.findall(ast.get_docstring(node) or "")
-                gone += [f"{source.relative_to(ROOT)}: {path}" for path in named if not exists(path, source.parent)]
+        for text in docstrings(ast.parse(source.read_text(encoding="utf-8"))):
+            named = [path for path in NAMED.findall(text) if not exists(path, source.parent)]
+            gone += [f"{source.relative_to(ROOT)}: {path}" for path in named]
     assert gone == []
 
 
 def test_classes_that_pages_and_docstrings_name_exist():
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "mezzotint").rglob("*.py")}
-    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
-    known = {word for _, node in nodes for word in (getattr(node, "name", None), getattr(node, "id", None)) if word}
-    texts = [(path, ast.get_docstring(node) or "") for path, node in nodes if isinstance(node, DOCUMENTED)]
+    nodes = [node for tree in trees.values() for node in ast.walk(tree)]
+    known = {word for node in nodes for word in (getattr(node, "name", None), getattr(node, "id", None)) if word}
+    texts = [(path, text) for path, tree in trees.items() for text in docstrings(tree)]
     # what a decision weighed may be others', and the changelog tells of what was
     written = [page for page in PAGES if page.parent.name != "decisions" and page.name != "CHANGELOG.md"]
     texts += [(page, page.read_text(encoding="utf-8")) for page in written]

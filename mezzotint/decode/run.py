@@ -44,7 +44,7 @@ class MaskedModel:
     stretch_ids: tuple[int, int] | None = None
     """Ids that stand for two masks and for nothing; None for networks whose columns stay as they are."""
     verifier: Network | None = None
-    """A causal network of the same vocabulary that has the last word, for `judged.Judged`."""
+    """A causal network of the same vocabulary that has the last word, for `speculative.Speculative`."""
 
     @property
     def sees(self) -> Visibility:

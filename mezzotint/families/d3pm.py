@@ -49,8 +49,8 @@ class D3PM:
     counts: tuple[int, ...] = ()
     """Occurrences of every id, for "information"; the text's, where there are none."""
     nearest: tuple[tuple[int, ...], ...] = ()
-    """Neighbours of every id, by any embeddings (`nearest` of markov/transition_matrices.py); the text's, where
-    there are none."""
+    """Neighbours of every id, by any embeddings (`nearest` of processes/markov/transition_matrices.py); the text's,
+    where there are none."""
 
     def told(self, ids: Tensor, vocab: int) -> "D3PM":
         """With what the chain needs to know of a text Long[N]."""
