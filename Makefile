@@ -76,7 +76,7 @@ $(VENV)/docs/stamp: requirements-docs.txt
 # strict: a link or an anchor that leads nowhere, and a docstring that names no parameter of its function, stop it
 docs: $(VENV)/docs/stamp
 	PATH="$(CURDIR)/$(VENV)/docs/bin:$$PATH" NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
-	@echo 'open site/index.html'
+	@echo 'open site/index.html, or for the search: python3 -m http.server -d site'
 
 clean:
 	rm -rf $(VENV) site
