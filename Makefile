@@ -6,6 +6,12 @@ PYTHON ?= python3
 VENV := .venv
 STAMPS := $(VENV)/stamps
 BIN := $(VENV)/bin
+# modules are compiled when they are first imported: few of them ever are
+QUIETLY := --quiet --disable-pip-version-check --no-compile
+KERNELS := $(wildcard mezzotint/denoisers/native/*.cpp mezzotint/denoisers/native/*.hpp mezzotint/denoisers/native/build.py)
+
+# packages, kernels and model have nothing to do with each other
+MAKEFLAGS += -j3
 
 ifeq ($(origin PROMPT), command line)
 unexport PROMPT
@@ -23,17 +29,28 @@ help:
 	@echo 'make run PROMPT="..."   answer a prompt with the default model'
 	@echo 'make test               every check and test'
 	@echo 'make docs               the documentation, with the reference of every module, in site/'
-	@echo 'make setup              what both need first: packages, the model, the native kernels'
+	@echo 'make setup              what all of it needs first: every package, the model, the native kernels'
 
-setup: $(STAMPS)/model
+setup: $(STAMPS)/packages $(STAMPS)/self $(STAMPS)/kernels $(STAMPS)/float32 $(STAMPS)/model
 
+# ensurepip compiles all of pip, which takes longer than the packages of the default model: the pip at hand is quicker
 $(STAMPS)/venv:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mezzotint needs Python 3.11 or newer: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mezzotint needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(VENV) install $(QUIETLY) pip 2>/dev/null || $(BIN)/python -m ensurepip
 	@mkdir -p $(STAMPS) && touch $@
 
-# first and alone: it is by far the largest, and everything else must fit it
-$(STAMPS)/torch: $(STAMPS)/venv
+# what the default model needs; it is all of it, so nothing is left to resolve
+$(STAMPS)/base: requirements-run.txt $(STAMPS)/venv
+	$(BIN)/python -m pip install $(QUIETLY) --no-deps -r requirements-run.txt
+	@touch $@
+
+$(STAMPS)/self: pyproject.toml $(STAMPS)/base
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install $(QUIETLY) --no-build-isolation --no-deps -e .
+	@touch $@
+
+# by far the largest, and everything else must fit it
+$(STAMPS)/torch: $(STAMPS)/self
 	$(BIN)/python -m pip install --disable-pip-version-check torch==2.13.0
 	@touch $@
 
@@ -41,26 +58,32 @@ $(STAMPS)/packages: requirements.txt $(STAMPS)/torch
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(STAMPS)/self: pyproject.toml $(STAMPS)/packages
-	$(BIN)/python -m pip install --disable-pip-version-check --no-build-isolation --no-deps -e .
+# kernels and model need nothing but the standard library: they are made while the packages are installed
+$(STAMPS)/kernels: $(KERNELS) $(STAMPS)/venv
+	@rm -f $(STAMPS)/portable
+	$(BIN)/python -m mezzotint.denoisers.native.build default-model || touch $(STAMPS)/portable
 	@touch $@
 
-# without a compiler the portable path answers, only slower
-$(STAMPS)/native: $(wildcard mezzotint/denoisers/native/*.cpp mezzotint/denoisers/native/*.hpp mezzotint/denoisers/native/*.py) $(STAMPS)/self
-	$(BIN)/python -m mezzotint.denoisers.native.build || echo 'the native kernels could not be built: going on without them' >&2
+$(STAMPS)/float32: $(KERNELS) $(STAMPS)/kernels
+	$(BIN)/python -m mezzotint.denoisers.native.build float32 || echo 'going on without these kernels' >&2
 	@touch $@
 
-$(STAMPS)/model: $(STAMPS)/native
-	$(BIN)/mezzotint models pull
+$(STAMPS)/model: $(STAMPS)/venv
+	$(BIN)/python -m mezzotint.checkpoints
 	@touch $@
 
-run: setup
+# without a compiler torch answers, only slower
+$(STAMPS)/run: $(STAMPS)/self $(STAMPS)/kernels $(STAMPS)/model
+	@test ! -e $(STAMPS)/portable || $(MAKE) --no-print-directory $(STAMPS)/torch
+	@touch $@
+
+run: $(STAMPS)/run
 	@$(BIN)/mezzotint generate -- "$$MEZZOTINT_PROMPT"
 
 test: setup check
 	$(BIN)/python -m pytest
 
-check: $(STAMPS)/self
+check: $(STAMPS)/packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright

@@ -8,6 +8,7 @@
     ├── VocabularyError     text, ids or special tokens that the vocabulary does not have
     ├── CheckpointError     weights or runs on disk that are missing, damaged or of another kind
     ├── CapacityError       not enough disk, memory or context for what was asked
+    ├── DependencyError     a package that an extra brings is not installed; an ImportError too
     └── TrainingError       a training run that had to stop: losses are no longer numbers
 
 A message is one sentence: lower case, no full stop, what was asked, what is wrong, what to do, values filled in.
@@ -49,6 +50,10 @@ class CheckpointError(MezzotintError):
 
 class CapacityError(MezzotintError):
     """Not enough disk, memory or context for what was asked."""
+
+
+class DependencyError(MezzotintError, ImportError):
+    """A package that is needed and not installed."""
 
 
 class TrainingError(MezzotintError):

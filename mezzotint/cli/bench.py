@@ -84,7 +84,9 @@ def measured(settings: Any, out: Path | None, plot: Path | None) -> dict[str, An
     from mezzotint.evaluate.bench import record
     from mezzotint.evaluate.bench.benchmark import run
     from mezzotint.evaluate.bench.plot import check, draw
+    from mezzotint.extras import require
 
+    require("torch", "mezzotint bench")
     if plot is not None:
         check(plot)
     for path in (out, plot):

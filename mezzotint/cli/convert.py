@@ -24,11 +24,13 @@ def convert(
       mezzotint convert ./LLaDA-8B-Instruct ./llada-as-llama
     """
     from mezzotint.errors import ConfigError
+    from mezzotint.extras import require
     from mezzotint.models.run_folder import model_folder
 
     run = model_folder(model)
     if run is not None and (family or mask_id is not None):
         raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
+    require("torch", "mezzotint convert")
     if run is not None:
         _ours(run, out)
     else:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failure, 2 bad input, 130 interrupted, 141 closed pipe.
 """
 
+import difflib
 import os
 import sys
 from importlib import import_module
@@ -15,6 +16,7 @@ from typer.core import TyperGroup
 
 from mezzotint._version import VERSION
 from mezzotint.errors import MezzotintError
+from mezzotint.extras import EXTRAS, missing
 
 VERBS = {
     "generate": "mezzotint.cli.generate:generate",
@@ -59,6 +61,11 @@ class Verbs(TyperGroup):
         command.name = cmd_name
         return command
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in VERBS and (close := difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.7)):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run a verb; Ctrl-C and a reader that went away become exit codes."""
         try:
@@ -78,7 +85,12 @@ Misused: type[Exception] = next(
     kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException" and issubclass(kind, Exception)
 )
 
-app = typer.Typer(cls=Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Verbs,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # verbs inherit them
+)
 
 
 def _version(wanted: bool) -> None:
@@ -109,6 +121,12 @@ def run(arguments: list[str]) -> int:
     except MezzotintError as error:
         _say(str(error))
         return error.exit_code
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        lacking = missing(error.name, " ".join(["mezzotint", *arguments[:1]]))
+        _say(str(lacking))
+        return lacking.exit_code
     except Misused as error:
         return _misused(error)
     except Stopped as stopped:
@@ -126,7 +144,8 @@ def _misused(error: Any) -> int:
         typer.echo(context.get_help(), nl=False)
     else:
         command = "mezzotint" if context is None else context.command_path
-        _say(f"{error.format_message().rstrip('.')}: see {command} --help")
+        message = error.format_message().rstrip(".")
+        _say(f"{message} See {command} --help" if message.endswith("?") else f"{message}: see {command} --help")
     return error.exit_code
 
 

@@ -68,7 +68,8 @@ def draw(record: dict[str, Any], path: Path) -> None:
     """Bounds as bars; the judge's bits against steps as lines.
 
     Raises:
-        ConfigError: the path cannot become a picture, or the package that draws is missing.
+        ConfigError: the path cannot become a picture.
+        DependencyError: matplotlib is not installed.
     """
     check(path)
     from matplotlib import colormaps

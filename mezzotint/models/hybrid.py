@@ -19,6 +19,7 @@ from mezzotint.denoisers.hybrid.adapter_file import load_adapter
 from mezzotint.engine.hybrid.cost_model import Costs, measured
 from mezzotint.engine.hybrid.modes import Mode
 from mezzotint.errors import CheckpointError, ConfigError, RequestError
+from mezzotint.extras import require
 
 BACKENDS = ("auto", "native", "torch")
 CONTEXT = 4096
@@ -31,7 +32,7 @@ LONGEST_BLOCK = 64
 
 def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[CausalNetwork, DraftNetwork | None, str]:
     """The causal network, the drafter where one is shipped for this checkpoint, and the name of the backend used."""
-    adapter = shipped(checkpoint)
+    adapter, why = shipped(checkpoint), "the backend torch"
     if backend != "torch":
         from mezzotint.denoisers.native.build import NativeUnavailable
         from mezzotint.denoisers.native.decoder import NativeDecoder, NativeUnsupported
@@ -40,14 +41,16 @@ def networks(checkpoint: Checkpoint, backend: str, threads: int) -> tuple[Causal
 
         try:
             network = NativeDecoder(checkpoint, ThreadPool(threads), CONTEXT)
-        except (NativeUnavailable, NativeUnsupported):
+        except (NativeUnavailable, NativeUnsupported) as error:
             if backend == "native":
                 raise
+            why = f"{error}; otherwise {checkpoint.name}"
         else:
             if adapter is None:
                 return network, None, "native"
             shape, weights = _fitting(adapter, checkpoint)
             return network, NativeDrafter(shape, weights, network, DRAFT_BITS), "native"
+    require("torch", why)
     return *_eager(checkpoint, adapter, threads), "torch"
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from mezzotint.config import from_dict, load_run, override
 from mezzotint.errors import ConfigError
+from mezzotint.extras import require
 
 if TYPE_CHECKING:
     from mezzotint.train.task import Task, Train
@@ -117,5 +118,6 @@ def _fresh(name: str) -> Recipe:
         close = difflib.get_close_matches(name, RECIPES, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RECIPES)}"
         raise ConfigError(f"no recipe is called {name!r}: {hint}")
+    require("torch", "training")
     module, _, function = RECIPES[name].target.partition(":")
     return getattr(import_module(f"mezzotint.recipes.{module}"), function)()

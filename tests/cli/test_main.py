@@ -10,6 +10,8 @@ import time
 import pytest
 from programs import started
 
+from mezzotint.cli.main import VERBS, run
+
 TEXT = "the cat sat on the mat. the dog sat on the log.\n"
 SMALL = ["-s", "network.width=16", "-s", "network.layers=1", "-s", "network.heads=2", "-s", "length=16"]
 QUICK = [*SMALL, "-s", "rows=4", "-s", "sample_steps=4", "-s", "train.max_minutes=null"]
@@ -55,6 +57,9 @@ def test_version_and_recipes_answer():
         (["train", "mdlm-small", "-s", "steps"], "write it as path=value"),
         (["train"], "Missing argument 'recipe': see mezzotint train --help\n"),
         (["paint"], "No such command 'paint': see mezzotint --help\n"),
+        (["genrate", "hi"], "No such command 'genrate'. Did you mean 'generate'? See mezzotint --help\n"),
+        (["models", "lst"], "No such command 'lst'. Did you mean 'list'? See mezzotint models --help\n"),
+        (["generate", "hi", "--temprature", "1"], "Possible options: --temperature"),
         (["models", "paint"], "No such command 'paint': see mezzotint models --help\n"),
         (["generate", "hi", "--max-new-tokens", "some"], "Invalid value for '--max-new-tokens'"),
         (["generate", "hi", "--paint"], "No such option: --paint"),
@@ -74,6 +79,36 @@ def test_no_words_at_all_are_answered_with_help(arguments):
     result = mezzotint(*arguments)
     assert (result.returncode, result.stderr) == (2, "")
     assert " ".join(["Usage: mezzotint", *arguments, "[OPTIONS] COMMAND"]) in result.stdout
+
+
+@pytest.mark.parametrize("verb", [[], *([name] for name in VERBS), ["models", "pull"], ["data", "build"]], ids=" ".join)
+def test_every_verb_explains_itself_at_h(verb, capsys):
+    assert run([*verb, "-h"]) == 0
+    assert f"Usage: {' '.join(['mezzotint', *verb])} " in capsys.readouterr().out
+
+
+def test_the_package_is_a_program_too():
+    asked = subprocess.run([sys.executable, "-m", "mezzotint", "--version"], capture_output=True, text=True, timeout=60)
+    assert asked.stdout == mezzotint("--version").stdout != ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [(["ge"], "generate"), (["generate", "--temp"], "--temperature"), (["models", "pu"], "pull")]
+)
+def test_the_shell_completes_verbs_and_options(typed, offered):
+    asking = {
+        "_MEZZOTINT_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(["mezzotint", *typed]),
+        "COMP_CWORD": str(len(typed)),
+    }
+    assert mezzotint(env=os.environ | asking).stdout.split() == [offered]
+
+
+def test_names_complete_in_python():
+    import mezzotint as package
+
+    assert {"load", "Model", "Answer", "MezzotintError"} <= set(dir(package))
+    assert all(getattr(package, name) is not None for name in dir(package))
 
 
 def test_train_learns_records_and_refuses_to_overwrite(text, tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mezzotint.errors import ConfigError
+from mezzotint.extras import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,8 @@ class Transformers:
     """Hugging Face transformers, `generate` with its own cache, as its documentation shows it."""
 
     def __init__(self, start: BenchStart, dtype: str) -> None:
-        _need("transformers", "transformers")
-        if start.model.is_file():
-            _need("accelerate", "accelerate, with which transformers reads .gguf files,")
+        for package in ("torch", "transformers", *(["accelerate"] if start.model.is_file() else [])):
+            require(package, "transformers on this model")
         import torch
         from transformers import AutoModelForCausalLM
         from transformers.utils import logging
@@ -126,7 +126,7 @@ class LlamaCpp:
     def __init__(self, start: BenchStart) -> None:
         if start.model.suffix != ".gguf":
             raise ConfigError("llama.cpp reads .gguf files only: bench a model that is one, or leave llama.cpp out")
-        _need("llama_cpp", "llama-cpp-python")
+        require("llama_cpp", "llama.cpp")
         import llama_cpp
 
         self._llama = llama_cpp.Llama(
@@ -162,11 +162,3 @@ def shared_prefix(left: Sequence[int], right: Sequence[int]) -> int:
     while same < min(len(left), len(right)) and left[same] == right[same]:
         same += 1
     return same
-
-
-def _need(module: str, package: str) -> None:
-    """Raise one sentence when an optional package is not there."""
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise ConfigError(f"{package} is not installed: pip install 'mezzotint[bench]' adds it")

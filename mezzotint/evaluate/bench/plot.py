@@ -1,11 +1,11 @@
 """The picture of a benchmark: tokens per second and tokens per forward of every engine."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.bench.report import counted
+from mezzotint.extras import require
 
 OURS_COLOUR, OTHERS_COLOUR, INK = "#c2410c", "#a8a29e", "#292524"
 LABELS = {
@@ -21,19 +21,19 @@ def check(path: Path) -> None:
     """Refuse a path that cannot become a picture.
 
     Raises:
-        ConfigError: another ending than .svg or .png, or no matplotlib.
+        ConfigError: another ending than .svg or .png.
+        DependencyError: matplotlib is not installed.
     """
     if path.suffix not in (".svg", ".png"):
         raise ConfigError(f"cannot draw {path.name}: name a file that ends in .svg or .png")
-    if find_spec("matplotlib") is None:
-        raise ConfigError("drawing needs an extra package: pip install 'mezzotint[bench]'")
+    require("matplotlib", "drawing")
 
 
 def draw(record: dict[str, Any], path: Path) -> None:
     """Write the picture.
 
     Raises:
-        ConfigError: as for `check`, or the place cannot be written.
+        ConfigError, DependencyError: as for `check`, or the place cannot be written.
     """
     check(path)
     from matplotlib.figure import Figure
