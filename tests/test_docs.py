@@ -79,6 +79,13 @@ def test_classes_that_pages_and_docstrings_name_exist():
     assert [name for name in gone if name.split(": ")[1] not in known | {"None"}] == []
 
 
+def test_the_map_of_the_house_has_every_room():
+    map_of_house = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rooms = [path.name if path.suffix else f"{path.name}/" for path in (ROOT / "mezzotint").iterdir()]
+    rooms = [room for room in rooms if room[0] != "_" and room not in ("assets/", "py.typed")]
+    assert [room for room in rooms if f"`{room}`" not in map_of_house] == []
+
+
 def test_every_page_is_in_the_menu():
     def pages(entry):
         if isinstance(entry, str):
