@@ -16,10 +16,11 @@ from sentences import guarded
 from mezzotint.config import to_dict, write_json
 from mezzotint.data.corpus import find
 from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
-from mezzotint.evaluate.bits import measure, objective_of
 from mezzotint.evaluate.generative import counted
+from mezzotint.families.base import objective_of
 from mezzotint.league.play import FAMILIES, held_windows
 from mezzotint.models.trained import TrainedModel
+from mezzotint.objectives.bits import measure
 from mezzotint.recipes import load
 from mezzotint.recipes.from_scratch import Small
 from mezzotint.train.checkpoint import saved

@@ -26,6 +26,8 @@ VERBS = {
     "convert": "mezzotint.cli.convert:convert",
     "train": "mezzotint.cli.train:train",
     "recipes": "mezzotint.cli.train:recipes",
+    "runs": "mezzotint.cli.runs:runs",
+    "evaluate": "mezzotint.cli.evaluate:evaluate",
     "bench": "mezzotint.cli.bench:bench",
     "data": "mezzotint.cli.data:app",
     "league": "mezzotint.cli.league:league",

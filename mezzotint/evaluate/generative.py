@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mezzotint.batch import Batch
-from mezzotint.evaluate.bits import objective_of
+from mezzotint.families.base import objective_of
 from mezzotint.models.trained import TrainedModel
 from mezzotint.rng import Rng
 

@@ -43,7 +43,7 @@ class AR:
         rule = Unmask(Draw(), shapers=(Ban(torch.arange(vocab) == mask_id),))
         process = Absorbing(vocab, mask_id, Linear())
         form = Tokens(process.prior, reader=Onward(mask_id).of, block=1)
-        return Family(process, LeftToRight(layout), rule, reading=layout, block=1, form=form)
+        return Family(process, LeftToRight(layout), rule, reading=layout, block=1, form=form, exact=True)
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,15 @@ class Family:
     """(raw, x_t, t, s) -> Float[B, W, V], what the sampler draws from, where guidance may change it."""
     moments: Moments | None = None
     """(raw, z_t, t, s) -> mean and deviation of what the sampler draws, where it is normal and may be steered."""
+    exact: bool = False
+    """Whether what measures it is -log p itself, and no bound."""
+    logits: bool = True
+    """Whether the network answers logits of p(x_0 | x_t), which a temperature and a nucleus can shape."""
+
+
+def objective_of(family: Family) -> Objective:
+    """What measures a family: its bound, or else its loss, which then is one."""
+    return family.bound or family.objective
 
 
 @runtime_checkable

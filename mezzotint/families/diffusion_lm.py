@@ -71,6 +71,7 @@ def diffusion_lm(process: Gaussian, steps: int, back: GaussianReverse | None = N
         bound=bound,
         form=Latent(process, steps),
         moments=update.moments,
+        logits=False,
     )
 
 

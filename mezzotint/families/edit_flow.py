@@ -90,7 +90,7 @@ def edit_flow(
         return rewritten(canvas, step, fill(tokens, first, counts, draw(inserted.exp(), rng.fork(_INSERTED))))
 
     objective = VariableLength(corrupt, loss, Levels(Squared(whole), process.schedule), blank)
-    return Family(process, objective, rule, form=Elastic(blank, EditHeads))
+    return Family(process, objective, rule, form=Elastic(blank, EditHeads), logits=False)
 
 
 def parts(raw: Tensor, gone: Tensor, never: int | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -79,7 +79,7 @@ def flexmdm(process: Insertion, confident: bool = False, *, even: bool = False) 
     bound = VariableLength(corrupt, lambda raw, path, t: spread(t) * loss(raw, path, t), Squared(whole), blank)
     levelled = VariableLength(corrupt, lambda raw, path, t: t * loss(raw, path, t), whole, blank)
     rule, form = leaping(process, confident), Elastic(blank, GapHeads)
-    return Family(process, levelled if even else bound, rule, bound=bound, form=form)
+    return Family(process, levelled if even else bound, rule, bound=bound, form=form, logits=False)
 
 
 def leaping(process: Insertion, confident: bool) -> Rule:

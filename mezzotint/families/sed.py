@@ -76,7 +76,7 @@ def sed(process: Gaussian, steps: int, given: Given | None = None) -> Family:
         EmbeddingDenoising(process, GaussianBound(process, steps), grid),
     )
     rule, form = Noting(LatentGrid(update, process.round)), Latent(process, steps, partial(wrapped, process=process))
-    return Family(process, objective, rule, bound=bound, form=form, moments=update.moments)
+    return Family(process, objective, rule, bound=bound, form=form, moments=update.moments, logits=False)
 
 
 def wrapped(network: nn.Module, process: Gaussian, scale: float | Tensor = 1.0, *, drop: float = 0.1) -> nn.Module:

@@ -14,7 +14,7 @@ Bound     the loss over all t; with exact scores it is -log p (up to the surviva
 Checked   tests/parity/test_sedd.py (recorded), tests/oracles/test_scores.py (enumeration, conversion, chi-square)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -66,7 +66,8 @@ class SEDD:
         raw = scaled if self.scaled else present
         reading = raw if self.answers == "scores" else Ratios(noise, self.schedule, mask_id)
         step = {"analytic": analytic, "euler": euler}[self.sampler](noise, self.schedule)
-        return sedd(process, noise, reading, ScoreReverse(noise, reading, step, mask_id, self.schedule))
+        made = sedd(process, noise, reading, ScoreReverse(noise, reading, step, mask_id, self.schedule))
+        return replace(made, logits=self.answers == "tokens")
 
 
 def sedd(process: Discrete, noise: ScoreNoise, reading: Reading, back: ScoreReverse) -> Family:

@@ -24,10 +24,11 @@ from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus
 from mezzotint.errors import ConfigError
 from mezzotint.evaluate.bench.machine import commit, forget_peak, machine, peak_memory, versions
-from mezzotint.evaluate.bits import measure, objective_of
 from mezzotint.evaluate.generative import counted, quality
 from mezzotint.evaluate.infilling import rewritten
+from mezzotint.families.base import objective_of
 from mezzotint.models.trained import TrainedModel
+from mezzotint.objectives.bits import measure
 from mezzotint.plugins import kind_of
 from mezzotint.recipes import compared, load
 from mezzotint.recipes.from_scratch import Small

@@ -163,6 +163,13 @@ class TrainedModel:
         rows = self.form.written(canvas).tolist()
         return [self.vocabulary.decode([token for token in row if token != blank]) for row in rows]
 
+    def columns(self, text: str) -> list[int | None]:
+        """The tokens of a text, and None for every hole in it; raises VocabularyError as `prompt`."""
+        columns: list[int | None] = []
+        for number, piece in enumerate(text.split(HOLE)):
+            columns += ([None] if number else []) + self.vocabulary.encode(piece).tolist()
+        return columns
+
     def prompt(self, text: str, new: int | None) -> list[int | None]:
         """Columns of a prompt with holes, followed by `new` open ones, or as many as fit where there is no hole.
 
@@ -170,9 +177,7 @@ class TrainedModel:
             RequestError: a prompt that is too long, or asks for nothing.
             VocabularyError: a character that the model has never seen.
         """
-        columns: list[int | None] = []
-        for number, piece in enumerate(text.split(HOLE)):
-            columns += ([None] if number else []) + self.vocabulary.encode(piece).tolist()
+        columns = self.columns(text)
         free = self.shape.length - len(columns)
         if new is None:
             new = 0 if None in columns else free

@@ -9,8 +9,9 @@ from torch import nn
 
 from mezzotint.data.characters import Pages
 from mezzotint.data.corpus import Corpus
-from mezzotint.evaluate.bits import measure, objective_of
+from mezzotint.families.base import objective_of
 from mezzotint.models.trained import TrainedModel
+from mezzotint.objectives.bits import measure
 
 
 @dataclass(frozen=True)

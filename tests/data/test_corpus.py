@@ -140,3 +140,25 @@ def test_a_text_with_too_few_tokens_says_so(text):
     said = []
     build_own(text, "mine", "subwords", 50_000, said.append)
     assert any(line.startswith("the text gives no more than") for line in said)
+
+
+def test_a_text_is_read_by_subwords_where_it_is_long_enough_to_learn_them():
+    long = TEXT * 4
+    assert len(long) >= corpus.ENOUGH > len(TEXT)
+    assert isinstance(corpus.fitted(TEXT), Characters)
+    assert isinstance(corpus.fitted(long, "characters"), Characters)
+    found = corpus.fitted(long)
+    assert isinstance(found, Subwords)
+    unseen = "a dog, and what no text held: é"
+    assert found.decode(found.encode(unseen).tolist()) == unseen
+    few = corpus.fitted(long, "subwords", 280)
+    assert few.vocab < found.vocab
+    assert len(few.encode(TEXT)) > len(found.encode(TEXT))
+
+
+def test_subwords_are_learnt_from_the_part_that_is_trained_on(text):
+    text.write_text(TEXT * 8 + "zyzzyva " * 2000)
+    found = corpus.find(str(text), 16, make=corpus.fitted)
+    assert isinstance(found.vocabulary, Subwords)
+    assert len(found.vocabulary.encode("zyzzyva ")) > 4
+    assert found.train.ratio < found.test.ratio

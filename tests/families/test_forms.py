@@ -8,8 +8,8 @@ from mezzotint.data.characters import Characters
 from mezzotint.decode.canvas import Span, Step
 from mezzotint.decode.plan import Blocks, multiples
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
-from mezzotint.evaluate.bits import objective_of
 from mezzotint.families import AR, BD3LM, MDLM, SED, UDLM, DiffusionBERT, DiffusionLM, Duo, EditFlow, FlexMDM
+from mezzotint.families.base import objective_of
 from mezzotint.families.forms.tokens import whole
 from mezzotint.models.trained import TrainedConfig, TrainedModel, form_of
 from mezzotint.rng import Rng

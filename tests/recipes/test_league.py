@@ -10,14 +10,15 @@ import torch
 
 from mezzotint.batch import Batch
 from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
-from mezzotint.evaluate.bits import measure, objective_of
 from mezzotint.evaluate.generative import counted, entropy, judged
 from mezzotint.evaluate.infilling import rewritten
+from mezzotint.families.base import objective_of
 from mezzotint.league.play import FAMILIES, League, play
 from mezzotint.league.published_ratios import PUBLISHED, ratios
 from mezzotint.league.published_ratios import table as published
 from mezzotint.league.standings import averaged, draw, markdown
 from mezzotint.models.trained import TrainedModel
+from mezzotint.objectives.bits import measure
 
 TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=16", "rows=8", "train.ema=null")
 

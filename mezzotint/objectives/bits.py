@@ -1,14 +1,13 @@
-"""How many bits a model needs for held-out text: an exact likelihood, or the bound of its family on it."""
+"""How many nats an objective gives windows of held-out text: an exact likelihood, or a bound on it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mezzotint.batch import Batch
-from mezzotint.families.base import Family
 from mezzotint.objectives.base import Objective
 from mezzotint.rng import Rng
 
@@ -29,9 +28,17 @@ class Measured:
 
 @torch.no_grad()
 def measure(
-    network: nn.Module, objective: Objective, batches: Sequence[Batch], draws: int = 1, seed: int = 0
+    network: nn.Module,
+    objective: Objective,
+    batches: Sequence[Batch],
+    draws: int = 1,
+    seed: int = 0,
+    tell: Callable[[int], None] = lambda done: None,
 ) -> Measured:
-    """A bound, or an exact likelihood, over windows; each window's noise is drawn `draws` times, always the same."""
+    """A bound, or an exact likelihood, over windows; each window's noise is drawn `draws` times, always the same.
+
+    `tell` hears after every batch how many there have been.
+    """
     network.eval()
     device = next(network.parameters()).device
     means: list[Tensor] = []
@@ -43,11 +50,7 @@ def measure(
             assert loss.per_token is not None
             found.append(loss.per_token.double().sum(-1) / batch.target.sum(-1))
         means.append(torch.stack(found).mean(0).cpu())
+        tell(number + 1)
     windows = torch.cat(means)
     error = float(windows.std() / len(windows) ** 0.5) if len(windows) > 1 else math.nan
     return Measured(float(windows.mean()), error, sum(int(batch.target.sum()) for batch in batches))
-
-
-def objective_of(family: Family) -> Objective:
-    """What measures a family: its bound, or else its loss, which then is one."""
-    return family.bound or family.objective
