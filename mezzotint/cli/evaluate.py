@@ -32,8 +32,11 @@ def evaluate(
 
     from mezzotint.data.characters import read_text
     from mezzotint.errors import ConfigError
-    from mezzotint.evaluate.held_out_text import text_bits
+    from mezzotint.extras import require
     from mezzotint.models.run_folder import model_folder
+
+    require("torch", "mezzotint evaluate")
+    from mezzotint.evaluate.held_out_text import text_bits
     from mezzotint.models.trained import TrainedModel
 
     folder = model_folder(model)
