@@ -45,8 +45,8 @@ def runs(
     summaries = [summary(run) for run in found]
     different = differences(found) if compare else {}
     if as_json:
-        values: dict[str, Any] = {"runs": [each.to_dict() for each in summaries]}
-        typer.echo(json.dumps(values | ({"differences": different} if compare else {}), indent=2, ensure_ascii=False))
+        record: dict[str, Any] = {"runs": [each.to_dict() for each in summaries]}
+        typer.echo(json.dumps(record | ({"differences": different} if compare else {}), indent=2, ensure_ascii=False))
     elif compare:
         _side_by_side(summaries, different)
     else:

@@ -11,6 +11,7 @@ from mezzotint.decode.loop import Denoise
 from mezzotint.decode.shapers import Ban, Filter, Temperature, TopP
 from mezzotint.errors import ConfigError, RequestError
 from mezzotint.models.trained import TrainedModel
+from mezzotint.plugins import kind_of
 
 _APART = 1_000_003
 """Between the seeds of one window and of the next."""
@@ -39,7 +40,7 @@ def shaped(model: TrainedModel, temperature: float = 1.0, top_p: float = 1.0) ->
         return denoise
     if not model.family.logits:
         raise ConfigError(
-            f"{model.shape.family.kind} predicts no distribution over tokens that a temperature or top-p could shape: "
+            f"{kind_of(model.shape.family)} predicts no distribution over tokens that a temperature or top-p could shape: "
             "leave them out"
         )
     # the nucleus is that of the temperature's distribution
@@ -122,7 +123,7 @@ def write_beyond(
     """
     window, block, count = model.shape.length, model.family.block or 1, len(columns)
     if model.form.blank is not None:
-        raise ConfigError(f"{model.shape.family.kind} chooses the length of its texts itself: ask for no length")
+        raise ConfigError(f"{kind_of(model.shape.family)} chooses the length of its texts itself: ask for no length")
     first = [*columns, *[None] * (min(length, window) - count)]
     if length <= count and None not in columns:
         raise RequestError(f"the prompt has {count} tokens and {length} are asked for in all: ask for more")
