@@ -2,9 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mezzotint.evaluate.held_out_text import TextBits
 
 
 def evaluate(
@@ -56,6 +59,10 @@ def evaluate(
     if as_json:
         typer.echo(json.dumps({"model": str(folder), "data": str(data), **found.to_dict()}))
         return
+    _say(found)
+
+
+def _say(found: "TextBits") -> None:
     bound = "" if found.exact else "at most "
 
     def shown(value: float, error: float | None) -> str:

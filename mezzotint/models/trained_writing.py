@@ -40,8 +40,8 @@ def shaped(model: TrainedModel, temperature: float = 1.0, top_p: float = 1.0) ->
         return denoise
     if not model.family.logits:
         raise ConfigError(
-            f"{kind_of(model.shape.family)} predicts no distribution over tokens that a temperature or top-p could shape: "
-            "leave them out"
+            f"{kind_of(model.shape.family)} predicts no distribution over tokens that a temperature or top-p "
+            "could shape: leave them out"
         )
     # the nucleus is that of the temperature's distribution
     filters: list[Filter] = [Ban(torch.arange(model.vocabulary.vocab) == model.vocabulary.mask_id)]
