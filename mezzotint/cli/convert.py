@@ -16,6 +16,8 @@ def convert(
 
     Causal models load as they are.  Models with full or block-causal attention load with the same weights; their
     config.json carries mask_token_id, block_size, is_causal and shift_logits.
+    Networks of runs that no such layout holds, as those that are told the
+    time, are written as mezzotint opens them.
 
     Examples:
 
@@ -42,7 +44,8 @@ def convert(
 def _ours(run: Path, out: Path) -> None:
     import torch
 
-    from mezzotint.denoisers.published.export import ExportMarks, decoder_of, write
+    from mezzotint.denoisers.published.export import ExportMarks, begin, decoder_of, write
+    from mezzotint.errors import ConfigError
     from mezzotint.masks import causal
     from mezzotint.models.trained import TrainedModel
 
@@ -51,7 +54,14 @@ def _ours(run: Path, out: Path) -> None:
     marks = ExportMarks(causal=False, mask_id=mask_id, block=model.family.block)
     if model.family.reading.arrange(columns, columns).attend.mask is causal:
         marks = ExportMarks(causal=True, begin_id=mask_id)
-    write(decoder_of(model.network, model.shape.length), out, marks, tokenizer_json(model.vocabulary.to_dict()))
+    try:
+        decoder = decoder_of(model.network, model.shape.length)
+    except ConfigError:
+        begin(out)
+        model.save(out)
+        typer.echo("no published layout holds this network, which is told the time: it opens in mezzotint", err=True)
+        return
+    write(decoder, out, marks, tokenizer_json(model.vocabulary.to_dict()))
 
 
 def _published(folder: Path, out: Path, family: str, mask_id: int | None) -> None:

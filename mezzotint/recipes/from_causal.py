@@ -148,6 +148,7 @@ class _Judge:
             begin_id=stop[0],
             stop_ids=stop,
             pad_id=stop[0],
+            chat_template=self.spec.chat_template,
             method=self.family.method,
         )
         fresh = folder.with_name("export.new")

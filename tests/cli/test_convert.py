@@ -108,9 +108,18 @@ def test_what_no_layout_holds_is_one_sentence(tmp_path, capfd, arguments, senten
     assert not (tmp_path / "out").exists()
 
 
-def test_a_network_that_is_told_the_time_and_a_folder_in_use_are_refused(tmp_path, capfd):
+def test_a_network_that_is_told_the_time_is_written_as_it_opens_here(tmp_path, capfd):
+    model = trained(tmp_path / "run", MDLM(), Characters.of(TEXT), timed=True)
+    assert run(["convert", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+    assert "it opens in mezzotint" in " ".join(capfd.readouterr().err.split())
+    opened = TrainedModel.load(tmp_path / "out")
+    torch.testing.assert_close(opened.network.state_dict(), model.network.state_dict(), rtol=0, atol=0)
+    assert run(["generate", "the _", "--model", str(tmp_path / "out"), "--steps", "2"]) == 0
+
+
+def test_a_folder_in_use_is_refused(tmp_path, capfd):
     trained(tmp_path / "run", MDLM(), Characters.of(TEXT), timed=True)
-    assert run(["convert", str(tmp_path / "run"), str(tmp_path / "out")]) == 2
-    assert "not told the time" in " ".join(capfd.readouterr().err.split())
+    assert run(["convert", str(tmp_path / "run"), str(tmp_path)]) == 2
+    assert "is not empty" in " ".join(capfd.readouterr().err.split())
     assert run(["convert", str(GOLDEN / "sdar"), str(tmp_path)]) == 2
     assert "is not empty" in " ".join(capfd.readouterr().err.split())

@@ -38,6 +38,8 @@ class ExportMarks:
     pad_id: int | None = None
     method: str = ""
     """The preset that decodes it unless asked otherwise; empty leaves it to the registry of families."""
+    chat_template: str = ""
+    """How messages become a prompt, in Jinja, where the model it was made from has one."""
 
 
 KINDS = {
@@ -64,17 +66,28 @@ def write(decoder: Decoder, folder: Path, marks: ExportMarks, tokenizer: str = "
         tensors |= {piece.key: part for piece, part in zip(pieces, parts, strict=True)}
     document = _config(decoder, kind, marks)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise CheckpointError(f"{folder} is not empty: name a folder that is new")
+        begin(folder)
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
         _text(folder / "config.json", document)
         _text(folder / "generation_config.json", {"eos_token_id": list(marks.stop_ids), "pad_token_id": marks.pad_id})
         if tokenizer:
             (folder / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-            _text(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast"})
+            template = {"chat_template": marks.chat_template} if marks.chat_template else {}
+            _text(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", **template})
     except OSError as error:
         raise CheckpointError(f"cannot write {folder}: {error}") from None
+
+
+def begin(folder: Path) -> None:
+    """Make the folder of an export.
+
+    Raises:
+        CheckpointError: it is in use.
+        OSError: the disk refused.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise CheckpointError(f"{folder} is not empty: name a folder that is new")
 
 
 def kind_of(shape: DecoderConfig) -> str:
