@@ -64,7 +64,7 @@ RECIPES = {
     "mdlm-small": RecipeEntry("from_scratch:mdlm", "masked diffusion from scratch on a text of yours, in two minutes"),
     "bd3lm-small": RecipeEntry("from_scratch:bd3lm", "the same, block by block"),
     "bd3lm-medium": RecipeEntry(
-        "from_scratch:bd3lm_medium", "the same, one size up: text that reads, in twenty minutes"
+        "from_scratch:bd3lm_medium", "the same, one size up, four subwords at a time, in twenty minutes"
     ),
     "d3pm-absorbing-small": RecipeEntry("from_scratch:d3pm_absorbing", "D3PM into masks"),
     "d3pm-uniform-small": RecipeEntry("from_scratch:d3pm_uniform", "D3PM among all tokens"),
