@@ -13,12 +13,20 @@ from typing import TYPE_CHECKING, Any
 from mezzotint._version import VERSION as __version__
 
 if TYPE_CHECKING:
-    from mezzotint.api import Answer, Model, load
+    from mezzotint.api import load
     from mezzotint.errors import MezzotintError
+    from mezzotint.models.answer import Answer
+    from mezzotint.models.base import Bound, Model
 
-_HOMES = {"Answer": "api", "Model": "api", "load": "api", "MezzotintError": "errors"}
+_HOMES = {
+    "Answer": "models.answer",
+    "Bound": "models.base",
+    "Model": "models.base",
+    "load": "api",
+    "MezzotintError": "errors",
+}
 
-__all__ = ["Answer", "MezzotintError", "Model", "__version__", "load"]
+__all__ = ["Answer", "Bound", "MezzotintError", "Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mezzotint.checkpoints.base import Checkpoint, QuantisedBlocks, Tensor, TokenizerSpec
-    from mezzotint.checkpoints.catalogue import DEFAULT_MODEL, CatalogueEntry, list_models, pull, where
+    from mezzotint.checkpoints.catalogue import DEFAULT_MODEL, CatalogueEntry, catalogued, list_models, pull, where
     from mezzotint.checkpoints.open import is_hub_id, open_checkpoint
 
 _HOMES = {
     "base": ("Checkpoint", "QuantisedBlocks", "Tensor", "TokenizerSpec"),
-    "catalogue": ("DEFAULT_MODEL", "CatalogueEntry", "list_models", "pull", "where"),
+    "catalogue": ("DEFAULT_MODEL", "CatalogueEntry", "catalogued", "list_models", "pull", "where"),
     "open": ("is_hub_id", "open_checkpoint"),
 }
 
@@ -24,6 +24,7 @@ __all__ = [
     "QuantisedBlocks",
     "Tensor",
     "TokenizerSpec",
+    "catalogued",
     "is_hub_id",
     "list_models",
     "open_checkpoint",

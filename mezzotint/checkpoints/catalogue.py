@@ -35,6 +35,9 @@ class CatalogueEntry:
     licence: str
     source: str
     """Hub id of the original weights."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    """What the authors sample with, by the card of the original weights."""
 
     @property
     def file(self) -> str:
@@ -58,6 +61,8 @@ CATALOGUE = {
             sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
             licence="Apache-2.0",
             source="HuggingFaceTB/SmolLM2-135M-Instruct",
+            temperature=0.2,
+            top_p=0.9,
         ),
     )
 }
@@ -92,6 +97,14 @@ def where(name: str | None = None) -> Path:
         return home()
     entry = find(name)
     return home() / "models" / entry.name / entry.file
+
+
+def catalogued(path: Path) -> str | None:
+    """The name of the catalogue entry that a file is, by its content; None if it is none of them."""
+    for name, entry in CATALOGUE.items():
+        if path == where(name) or (_complete(path, entry) and path.is_file() and sha256(path, silent) == entry.sha256):
+            return name
+    return None
 
 
 def list_models() -> list[Status]:

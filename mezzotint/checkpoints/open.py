@@ -1,6 +1,7 @@
 """One door to every checkpoint: a catalogue name, a .gguf file, a folder, or a hub id."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from mezzotint.checkpoints import catalogue
@@ -28,14 +29,19 @@ def open_checkpoint(ref: str | Path, *, offline: bool = True) -> Checkpoint:
         return _catalogued(catalogue.find(ref))
     if path.is_dir():
         from mezzotint.checkpoints.folder import open_folder
+        from mezzotint.checkpoints.peft import is_adapter, open_adapter
 
+        if is_adapter(path):
+            return open_adapter(path, lambda base: open_checkpoint(base, offline=offline))
         return open_folder(path, path.resolve().name)
     if path.is_file():
         from mezzotint.checkpoints.gguf_model import open_gguf
 
-        return open_gguf(path, path.stem)
+        return _as_sampled(open_gguf(path, path.stem), catalogue.catalogued(path))
     if isinstance(ref, str) and is_hub_id(ref):
-        return _from_hub(ref, offline)
+        from mezzotint.checkpoints.folder import open_folder
+
+        return open_folder(hub_folder(ref, offline=offline), ref)
     if path.suffix in FILES or "/" in str(ref):
         raise CheckpointError(
             f"there is no file or folder {path}: check the path, or name one of `mezzotint models list`"
@@ -64,10 +70,23 @@ def _catalogued(entry: catalogue.CatalogueEntry) -> Checkpoint:
         )
     from mezzotint.checkpoints.gguf_model import open_gguf
 
-    return open_gguf(path, entry.name)
+    return _as_sampled(open_gguf(path, entry.name), entry.name)
 
 
-def _from_hub(ref: str, offline: bool) -> Checkpoint:
+def _as_sampled(checkpoint: Checkpoint, name: str | None) -> Checkpoint:
+    """With what the authors sample with; GGUF files do not say it."""
+    if name is None:
+        return checkpoint
+    entry = catalogue.find(name)
+    return replace(checkpoint, generation={"do_sample": True, "temperature": entry.temperature, "top_p": entry.top_p})
+
+
+def hub_folder(ref: str, *, offline: bool = True) -> Path:
+    """The folder of the hub's local cache that holds a model.
+
+    Raises:
+        CheckpointError: it is not there, or could not be fetched.
+    """
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -86,6 +105,4 @@ def _from_hub(ref: str, offline: bool) -> Checkpoint:
             f"{ref} could not be fetched ({type(error).__name__}): {hint}check the network and the name, "
             "or pass a local folder"
         ) from error
-    from mezzotint.checkpoints.folder import open_folder
-
-    return open_folder(Path(folder), ref)
+    return Path(folder)

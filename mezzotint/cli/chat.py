@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mezzotint.cli.generate import decode_utf8, load_model
-from mezzotint.cli.options import DIFFUSION, MODES, Settings, spread
+from mezzotint.cli.options import MODES, Settings, spread
 from mezzotint.errors import MezzotintError
+from mezzotint.models.hybrid import DIFFUSION, NEW_TOKENS
 
 if TYPE_CHECKING:
-    from mezzotint.api import Model
+    from mezzotint.models.base import Model
 
 HELP = """\
 /help            this list
@@ -48,7 +49,7 @@ def chat(
     model = load_model(settings, live)
     conversation = Conversation(model, settings, live)
     if at_terminal:
-        _note(f"{model.name}, {settings.mode} mode; /help lists the commands, Ctrl-D leaves")
+        _note(f"{model.name}, {conversation.way}; /help lists the commands, Ctrl-D leaves")
     for line in _typed() if at_terminal else _piped():
         if line.startswith("/") and not line.startswith("//"):
             if not conversation.command(line):
@@ -73,9 +74,18 @@ class Conversation:
         self._model = model
         self._settings = settings
         self._live = live
-        self._system = settings.system
+        self._options = replace(settings.options, system=None)
+        self._system = settings.options.system
         self._messages: list[dict[str, str]] = []
         self._turn = 0
+
+    @property
+    def way(self) -> str:
+        """How it writes, in words."""
+        info = self._model.info
+        if info.modes:
+            return f"{self._options.mode or info.modes[0]} mode"
+        return f"preset {self._options.preset or info.presets[0]}" if info.presets else info.family
 
     def say(self, text: str) -> None:
         """Answer a message; what was written before an interruption stays in the conversation.
@@ -89,8 +99,9 @@ class Conversation:
         try:
             self._make_room()
             # another seed for every turn, or the same question would always be answered alike
-            options = replace(self._settings, seed=(self._settings.seed + self._turn) % 2**63).writing()
-            events = self._model.stream(self.prompt(), **options)
+            options = replace(self._options, seed=(self._options.seed + self._turn) % 2**63)
+            asked = self._model.loaded.answering(self.prompt(), options)
+            events = self._model.engine.submit(asked.request)
             display = open_display(self._model.tokenizer, self._live)
         except BaseException:
             self._messages.pop()
@@ -105,7 +116,7 @@ class Conversation:
                 # two messages of one side in a row are no conversation
                 self._messages.pop()
         if finished is not None:
-            _note(summary(finished))
+            _note(summary(finished, asked.origin))
 
     def command(self, line: str) -> bool:
         """Obey a line that begins with a slash; False to leave."""
@@ -131,16 +142,16 @@ class Conversation:
 
     def _change_mode(self, mode: str) -> None:
         if not mode:
-            _note(f"the mode is {self._settings.mode}; /mode {'|'.join(MODES)} changes it")
+            _note(f"{self.way}; /mode {'|'.join(self._model.info.modes or MODES)} changes it")
             return
         unset = {} if mode == "diffusion" else dict.fromkeys(DIFFUSION)
-        changed = replace(self._settings, mode=mode, **unset)
         try:
-            changed.check()
+            changed = replace(self._options, mode=mode, **unset)
+            self._model.loaded.answering("x", changed)
         except MezzotintError as error:
             _note(str(error))
             return
-        self._settings = changed
+        self._options = changed
         _note(f"from now on by {mode}")
 
     def prompt(self) -> list[dict[str, str]]:
@@ -150,7 +161,7 @@ class Conversation:
     def _make_room(self) -> None:
         """Drop the oldest turns until the prompt leaves room for an answer."""
         context = self._model.context
-        room = min(self._settings.most_tokens, context // 2)
+        room = min(self._options.max_new_tokens or NEW_TOKENS, context // 2)
         dropped = 0
         while len(self._messages) > 2 and len(self._model.tokenizer.chat(self.prompt())) + room > context:
             del self._messages[:2]

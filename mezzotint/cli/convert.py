@@ -27,17 +27,18 @@ def convert(
     """
     from mezzotint.errors import ConfigError
     from mezzotint.extras import require
-    from mezzotint.models.run_folder import model_folder
+    from mezzotint.models.resolve import TRAINED, resolve
 
-    run = model_folder(model)
-    if run is not None and (family or mask_id is not None):
-        raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
     require("torch", "mezzotint convert")
-    if run is not None:
-        _ours(run, out)
+    found = resolve(model, family=family or None)
+    if found.kind == TRAINED and (family or mask_id is not None):
+        raise ConfigError("--family and --mask-id are for published models: a run knows its own, leave them out")
+    if found.kind == TRAINED:
+        _ours(found.folder, out)
+    elif found.path is None or not found.path.is_dir():
+        raise ConfigError(f"{model} is a GGUF file of rounded weights: convert the folder it was made from")
     else:
-        adapted = model / "export"
-        _published(adapted if (adapted / "config.json").is_file() else model, out, family, mask_id)
+        _published(found.folder, out, family, mask_id)
     typer.echo(str(out))
 
 

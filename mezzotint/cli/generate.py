@@ -2,7 +2,6 @@
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ from mezzotint.cli.options import Settings, spread
 from mezzotint.errors import RequestError
 
 if TYPE_CHECKING:
-    from mezzotint.api import Model
+    from mezzotint.models.base import Model
 
 
 @spread
@@ -23,7 +22,7 @@ def generate(
     ] = False,
     live: Annotated[bool, typer.Option("--live/--no-live", help="Paint the canvas, if stdout is a terminal.")] = True,
 ) -> None:
-    """Answer a prompt.
+    """Answer a prompt, continue a text, or fill its holes.
 
     Examples:
 
@@ -31,61 +30,43 @@ def generate(
 
       mezzotint generate "Write a haiku about rain" --temperature 0.8 --seed 3
 
-      mezzotint generate "Name three fruits" --mode diffusion --rule threshold --level 0.7
+      mezzotint generate "Name three fruits" --mode diffusion --threshold 0.7
 
-      mezzotint generate "the cat ___ on the mat" --model runs/mdlm-small
+      mezzotint generate "the cat ___ on the mat" --model runs/smollm2-dream
 
       git diff | mezzotint generate - --system "Summarise this change in one sentence" --json
 
     The answer goes to stdout, the closing line of numbers to stderr.
 
-    The prompt becomes one message of a chat, and <|im_start|> and the like
-    are plain text in it.
-
-    A model that `mezzotint train` made continues the prompt, or fills its
-    holes, written as underscores, one per token; DreamOn gives ___ any number.
+    A model with a chat format answers the prompt, as one message of a chat; <|im_start|> and the like are plain text in
+    it.  Other models continue it.  A diffusion model fills holes, written as underscores: three or more, one per token
+    (DreamOn: any number of tokens; a run trained on a text of yours: every single underscore).
     """
-    from mezzotint.models.run_folder import model_folder
-
-    if (folder := model_folder(Path(settings.model))) is not None:
-        from mezzotint.cli.scratch import write
-
-        text, steps = _prompt(prompt, may_be_empty=True), 32 if settings.steps is None else settings.steps
-        write(folder, text, settings, steps=steps, as_json=as_json, live=live)
-        return
-    text = _prompt(prompt)
-    from mezzotint.cli import adapted, published
-
-    for kind in (adapted, published):
-        if (folder := kind.folder_of(settings.model, settings.family)) is not None:
-            kind.write(folder, text, settings, as_json=as_json, live=live)
-            return
-    messages: list[dict[str, str]] | str = text
-    if settings.system is not None:
-        messages = [{"role": "system", "content": settings.system}, {"role": "user", "content": text}]
+    model = load_model(settings, live=live and not as_json)
+    text = _prompt(prompt, may_be_empty=model.info.kind == "trained")
+    filling = model.info.fills and model.loaded.has_holes(text)
     if as_json:
-        answer = load_model(settings, live=False).generate(messages, **settings.writing())
-        sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
+        write = model.fill if filling else model.generate
+        answer = write(text, **settings.writing())
+        record = answer.to_dict() | {"load_seconds": round(model.load_seconds, 3)}
+        sys.stdout.write(json.dumps(record, ensure_ascii=False) + "\n")
         return
 
     from mezzotint.cli.display.live import open_display, play, summary
 
-    model = load_model(settings, live)
-    events = model.stream(messages, **settings.writing())
-    finished = play(events, open_display(model.tokenizer, live))
+    asked = model.asked(text, filling=filling, **settings.writing())
+    display = open_display(model.tokenizer, live, before=asked.origin.before or "")
+    finished = play(model.engine.submit(asked.request), display)
     if finished is not None:
-        typer.secho(summary(finished), dim=True, err=True)
+        typer.secho(summary(finished, asked.origin), dim=True, err=True)
 
 
 def load_model(settings: Settings, live: bool) -> "Model":
-    """The model, behind a plate of noise while it loads; options that it has no use for are refused first."""
-    settings.check()
+    """The model, behind a plate of noise while it loads."""
     from mezzotint.cli.display.live import plate
 
     with plate(f"loading {settings.model}", live):
-        from mezzotint import api
-
-        return api.load(settings.model, backend=settings.backend, threads=settings.threads)
+        return settings.load()
 
 
 def decode_utf8(data: bytes, what: str) -> str:

@@ -59,6 +59,7 @@ def guide(
     from mezzotint.models.guided import ClassifierGuidance, agreed, scaled
     from mezzotint.models.guided import class_conditional as hearing
     from mezzotint.models.guided import samples as written
+    from mezzotint.models.run_folder import exported
     from mezzotint.models.trained import TrainedModel
 
     asked = TrainedModel.load(folder, edits or [])
@@ -66,7 +67,7 @@ def guide(
         raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
     if scale is not None and told is None:
         scaled(asked, scale)
-    wishes = [(TrainedClassifier.load(_exported(name), folder), value) for name, value in map(_wish, want or [])]
+    wishes = [(TrainedClassifier.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
     columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
     if told is not None:
         found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
@@ -79,8 +80,8 @@ def guide(
 
 
 def _check(samples: int, steps: int, numbers: tuple[float, ...], agree: bool) -> None:
-    from mezzotint.cli.scratch import MOST_STEPS
     from mezzotint.errors import RequestError
+    from mezzotint.models.run import MOST_STEPS
 
     if samples < 1 or not 1 <= steps <= MOST_STEPS:
         raise RequestError(f"cannot write {samples} texts in {steps} steps: ask for 1 or more, in 1 to {MOST_STEPS}")
@@ -92,18 +93,12 @@ def _check(samples: int, steps: int, numbers: tuple[float, ...], agree: bool) ->
 
 def _folder(model: str) -> Path:
     from mezzotint.errors import ConfigError
-    from mezzotint.models.run_folder import model_folder
+    from mezzotint.models.resolve import TRAINED, resolve
 
-    folder = model_folder(Path(model))
-    if folder is None:
-        raise ConfigError(f"there is no run in {model}: give the folder of a model that mezzotint train made")
-    return folder
-
-
-def _exported(judge: str) -> Path:
-    from mezzotint.models.run_folder import exported
-
-    return exported(Path(judge))
+    found = resolve(model)
+    if found.kind != TRAINED:
+        raise ConfigError(f"{model} is a {found.kind} model, and guidance is for runs trained from scratch")
+    return found.folder
 
 
 def _wish(said: str) -> tuple[str, str]:

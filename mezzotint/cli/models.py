@@ -131,8 +131,16 @@ def show(
       mezzotint models show ./my-model --json
     """
     from mezzotint.checkpoints import DEFAULT_MODEL, open_checkpoint
+    from mezzotint.models.resolve import CAUSAL, TRAINED, resolve
 
-    facts = _facts(open_checkpoint(model or DEFAULT_MODEL))
+    found = resolve(model or DEFAULT_MODEL)
+    if found.kind == TRAINED:
+        _inspect_run(found.folder, given=False, as_json=as_json)
+        return
+    if found.kind != CAUSAL:
+        _inspect_published(found.folder, family="", mask_id=None, as_json=as_json)
+        return
+    facts = _facts(open_checkpoint(found.ref if found.path is None else found.path))
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return
@@ -145,7 +153,7 @@ def show(
 
 @app.command()
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A folder with config.json and safetensors, or a run.")],
+    path: Annotated[str, typer.Argument(help="Whatever mezzotint opens: a folder, a run, a file, a name, a hub id.")],
     family: Annotated[
         str, typer.Option(help="What a model of a generic type was turned into, such as diffullama.")
     ] = "",
@@ -164,17 +172,24 @@ def inspect(
 
       mezzotint models inspect runs/mdlm-small
     """
-    from mezzotint.models.run_folder import model_folder
+    from mezzotint.models.resolve import TRAINED, resolve
 
-    if (run := model_folder(path)) is not None:
-        _inspect_run(run, given=bool(family) or mask_id is not None, as_json=as_json)
-        return
-    from mezzotint.checkpoints.folder import open_published
+    found = resolve(path, family=family or None)
+    if found.kind == TRAINED:
+        _inspect_run(found.folder, given=bool(family) or mask_id is not None, as_json=as_json)
+    elif found.path is not None and found.path.is_dir():
+        _inspect_published(found.folder, family=family, mask_id=mask_id, as_json=as_json)
+    else:
+        show(str(path), as_json=as_json)
+
+
+def _inspect_published(folder: Path, *, family: str, mask_id: int | None, as_json: bool) -> None:
     from mezzotint.denoisers.published.identify import Overrides
     from mezzotint.denoisers.published.inspect import inspected
+    from mezzotint.denoisers.published.open import published_checkpoint
 
     given = Overrides(family=family or None, mask_id=mask_id)
-    facts = inspected(open_published(path, path.resolve().name), given)
+    facts = inspected(published_checkpoint(folder), given)
     if as_json:
         typer.echo(json.dumps(facts, indent=2, ensure_ascii=False))
         return

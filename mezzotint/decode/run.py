@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.caches.policies import Policy, nothing
-from mezzotint.decode.canvas import Canvas, Places, infill
+from mezzotint.decode.canvas import Canvas, Places, Step, infill
+from mezzotint.decode.generation import Generation, Written
 from mezzotint.decode.loop import decode
 from mezzotint.decode.plan import Plan
 from mezzotint.decode.reader import ClassifierFreeGuidance, Network, Reader, Visibility, full
 from mezzotint.decode.rule import Rule
-from mezzotint.decode.stopping import Until, written
+from mezzotint.decode.stopping import Until
 from mezzotint.errors import CanvasError
 from mezzotint.masks import block_causal
 from mezzotint.rng import Rng
@@ -92,25 +93,6 @@ class Decoding:
     """Ask for logits of open columns only, for rules that look at nothing else and not at distances."""
 
 
-@dataclass(frozen=True)
-class Written:
-    """What came of it."""
-
-    texts: list[list[int]]
-    """The answers: up to the first end token, which is left out."""
-    canvas: Canvas
-    """Prompts, answers and what stands behind them; rows are padded on the left."""
-    valid: Tensor | None
-    """Bool[B, L]: columns that are not padding; None is all."""
-    reads: list[int]
-    """Columns per row that each pass of the network read."""
-
-    @property
-    def passes(self) -> int:
-        """Passes of the network."""
-        return len(self.reads)
-
-
 def generate(
     model: MaskedModel,
     prompts: Sequence[Sequence[int]],
@@ -127,21 +109,6 @@ def generate(
     for _ in run:
         pass
     return run.result()
-
-
-class Generation:
-    """What is written by any loop: a canvas, what of it is no padding, and the columns that each pass read."""
-
-    canvas: Canvas
-    valid: Tensor | None
-    length: int
-    stop: tuple[int, ...]
-    """Ids at which texts end."""
-    reads: list[int]
-
-    def result(self) -> Written:
-        """What is written by now."""
-        return Written(written(self.canvas, self.length, self.stop), self.canvas, self.valid, self.reads)
 
 
 class Run(Generation):
@@ -163,18 +130,24 @@ class Run(Generation):
         self.reader = Reader(model.network, decoding.policy, model.sees, self.valid, guidance)
         self.reads = self.reader.passes
         self.stop = model.stop if decoding.halt else ()
+        # rules that look for an end between windows only do so because they change decided columns of a window
+        self.final = 0 if decoding.settled else None
 
-    def __iter__(self) -> Iterator[Canvas]:
+    def steps(self) -> Iterator[Canvas]:
         plan = self.decoding.plan
         if self.stop:
             plan = Until(plan, self.stop, self.decoding.settled)
-        with torch.inference_mode():
-            if self.decoding.focus:
-                yield from self._focused(plan)
-                return
-            for canvas in decode(self.canvas, self.reader, self.decoding.rule, plan):
-                self.canvas = canvas
-                yield canvas
+        if self.decoding.focus:
+            yield from self._focused(plan)
+            return
+        for canvas in decode(self.canvas, self._read, self.decoding.rule, plan):
+            self.canvas = canvas
+            yield canvas
+
+    def _read(self, canvas: Canvas, step: Step) -> Tensor:
+        if self.final is not None:
+            self.final = int(step.window.start.amin())
+        return self.reader(canvas, step)
 
     def _focused(self, plan: Plan) -> Iterator[Canvas]:
         """The loop of `decode`, the rule seeing the window's open columns only."""

@@ -20,6 +20,8 @@ class CausalNetwork(Protocol):
     width: int
     capacity: int
     """Most tokens of a lane."""
+    invariant: bool
+    """Whether a row's bits are the same whatever rows stand beside it in a call of `logits`."""
 
     def length(self, lane: int = 0) -> int:
         """Settled tokens of a lane."""

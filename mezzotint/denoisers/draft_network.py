@@ -68,6 +68,10 @@ class DraftNetwork(Protocol):
     """Int[D]: the ids that may always be drafted.  `top`, `follow` and `branches` also draft others that the settled
     context has met, the last OTHERS of them: names, and words of the matter at hand."""
 
+    def another(self) -> "DraftNetwork":
+        """The same weights with a store of its own, for another text."""
+        ...
+
     def length(self) -> int:
         """Settled context rows."""
         ...

@@ -1,11 +1,16 @@
 """What a caller asks for."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from mezzotint.counter import uniform
 from mezzotint.denoisers.causal_network import Floats
+from mezzotint.engine.checks import is_number, is_whole
+from mezzotint.engine.repetition import Repetition
 from mezzotint.errors import RequestError
 
 
@@ -21,15 +26,23 @@ class Sampling:
     top_p: float = 1.0
     """Keep the fewest likeliest tokens that together have this probability."""
     seed: int = 0
+    top_k: int = 0
+    """Keep this many likeliest tokens, before `top_p`; 0 keeps all."""
+    repetition: Repetition = Repetition()  # noqa: RUF009 - frozen and without state
+    """What tokens lose that the text has already; nothing by default."""
 
     def __post_init__(self) -> None:
-        if not (self.temperature >= 0 and np.isfinite(self.temperature)):
-            raise RequestError(f"cannot sample at temperature {self.temperature}: give a number of at least 0")
-        if not 0 < self.top_p <= 1:
-            raise RequestError(f"cannot sample with top_p {self.top_p}: give a number above 0 and at most 1")
+        if not is_number(self.temperature) or not 0 <= self.temperature < math.inf:
+            raise RequestError(f"cannot sample at temperature {self.temperature!r}: give a number from 0 up")
+        if not is_number(self.top_p) or not 0 < self.top_p <= 1:
+            raise RequestError(f"cannot sample with top_p {self.top_p!r}: give a number above 0 and at most 1")
+        if not is_whole(self.top_k) or self.top_k < 0:
+            raise RequestError(f"cannot sample with top_k {self.top_k!r}: give a whole number from 0 up, 0 keeps all")
+        if not is_whole(self.seed) or not 0 <= self.seed < 2**63:
+            raise RequestError(f"seed {self.seed!r} is no whole number from 0 to 2**63 - 1: use another")
 
     def probabilities(self, logits: Floats) -> np.ndarray:
-        """Float64[V]; one token has all of it at temperature 0."""
+        """Float64[V] of Float[V]; one token has all of it at temperature 0."""
         if self.temperature == 0:
             p = np.zeros(len(logits))
             p[int(logits.argmax())] = 1
@@ -38,6 +51,9 @@ class Sampling:
         with np.errstate(over="ignore"):
             p = np.exp((logits.astype(np.float64) - float(logits.max())) / self.temperature)
         p /= p.sum()
+        if 0 < self.top_k < len(p):
+            p[np.argsort(-p, kind="stable")[self.top_k :]] = 0
+            p /= p.sum()
         if self.top_p < 1:
             order = np.argsort(-p, kind="stable")
             before = np.cumsum(p[order]) - p[order]
@@ -45,8 +61,13 @@ class Sampling:
             p /= p.sum()
         return p
 
-    def choose(self, logits: Floats, index: int) -> int:
-        """The token that this noise draws as generated token `index`."""
+    def choose(self, logits: Floats, index: int, text: Sequence[int] = ()) -> int:
+        """The token that this noise draws as generated token `index` from Float[V] logits.
+
+        `text` are the ids before it, prompt and answer, which repetition looks at.
+        """
+        if self.repetition.active:
+            logits = self.repetition.shaped(logits, text, index)
         if self.temperature == 0:
             return int(logits.argmax())
         p = self.probabilities(logits)
@@ -57,14 +78,22 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One answer to write."""
+    """One text to write: an answer behind a prompt, or the holes of a text."""
 
-    prompt: tuple[int, ...]
+    prompt: tuple[int | None, ...]
+    """Ids, and None for a column that is to be written."""
     max_new_tokens: int = 256
+    """Most tokens behind the prompt; 0 where only holes are filled."""
     sampling: Sampling = Sampling()
+    method: Any = None
+    """How: a mode of the hybrid, a decoding method; what it may be, the writer knows."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer, and are no part of it."""
 
     def __post_init__(self) -> None:
         if not self.prompt:
             raise RequestError("the prompt is empty: give at least one token")
-        if self.max_new_tokens < 1:
-            raise RequestError(f"cannot write {self.max_new_tokens} tokens: ask for at least 1")
+        if not is_whole(self.max_new_tokens) or self.max_new_tokens < (0 if None in self.prompt else 1):
+            raise RequestError(f"cannot write {self.max_new_tokens!r} tokens: ask for at least 1")
+        if not all(isinstance(text, str) and text for text in self.stop):
+            raise RequestError("a stop string is empty or no text: give strings of at least one character")

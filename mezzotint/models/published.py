@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mezzotint.decode.generation import Generation, Written
 from mezzotint.decode.methods.diffusion_gemma import CanvasModel, UniformCanvases
 from mezzotint.decode.methods.dreamon import DreamOn, DreamOnRun
-from mezzotint.decode.methods.registry import Method, Running, method
+from mezzotint.decode.methods.registry import Method, method
 from mezzotint.decode.methods.speculative import may_judge
-from mezzotint.decode.run import MaskedModel, Written
+from mezzotint.decode.run import MaskedModel
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
 from mezzotint.denoisers.published.open import AlignedNetwork, PublishedModel
 from mezzotint.errors import CapacityError, ConfigError
@@ -74,7 +75,7 @@ def begin(
     how: Method | UniformCanvases,
     seeds: Sequence[int] | None = None,
     verifier: PublishedModel | None = None,
-) -> Running:
+) -> Generation:
     """A generation that continues every prompt by at most `length` tokens; iterating it writes.
 
     Args:

@@ -118,8 +118,8 @@ def native(ck: Checkpoint, capacity: int = 200, lanes: int = 1, threads: int = 1
     return NativeDecoder(ck, pool(threads), capacity, lanes)
 
 
-def eager(ck: Checkpoint, capacity: int = 200) -> EagerDecoder:
-    return EagerDecoder(load_decoder(ck), capacity)
+def eager(ck: Checkpoint, capacity: int = 200, lanes: int = 1) -> EagerDecoder:
+    return EagerDecoder(load_decoder(ck), capacity, lanes)
 
 
 BACKENDS: dict[str, Callable[..., CausalNetwork]] = {"native": native, "eager": eager}

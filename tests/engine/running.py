@@ -1,16 +1,19 @@
 """Runs requests on tiny hybrids and gathers what they tell."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 from tiny_hybrid import BACKENDS, SHAPE, Oracle, checkpoint, drafter, drafting
 
-from mezzotint.denoisers.causal_network import CausalNetwork
+from mezzotint.denoisers.causal_network import CausalNetwork, Floats
 from mezzotint.denoisers.draft_network import DraftNetwork
 from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Event, Finished, Settled
 from mezzotint.engine.hybrid.modes import Mode, ar
+from mezzotint.engine.hybrid.session import Asking, Reply, Session
+from mezzotint.engine.hybrid.writer import HybridWriter
 from mezzotint.engine.request import Request
 
 
@@ -19,8 +22,28 @@ def network(backend: str, **changes: int) -> CausalNetwork:
     return BACKENDS[backend](checkpoint(**changes))
 
 
+def engine_of(
+    causal: CausalNetwork, drafter: DraftNetwork | None, eos: frozenset[int] = frozenset(), lanes: int = 1
+) -> Engine:
+    return Engine(HybridWriter(causal, drafter, eos, lanes))
+
+
 def events(engine: Engine, request: Request, mode: Mode) -> list[Event]:
-    return list(engine.stream(request, mode))
+    return list(engine.submit(replace(request, method=mode)))
+
+
+def driven(session: Session, asking: Asking) -> Floats:
+    """What a session's generator returns when the network alone answers it."""
+    network, reply = session.network, None
+    while True:
+        try:
+            ask = asking.send(reply)
+        except StopIteration as done:
+            return done.value
+        lanes = np.full(len(ask.tokens), session.lane)
+        taps = session.drafter.shape.taps if session.drafter is not None else ()
+        hidden, tapped = network.run(ask.tokens, ask.positions, ask.sees, lanes, taps)
+        reply = Reply(network.logits(hidden[len(hidden) - ask.heads :]) if ask.heads else hidden[:0], tapped, 0)
 
 
 def written(told: list[Event]) -> list[int]:
@@ -33,7 +56,7 @@ def finished(told: list[Event]) -> Finished:
 
 
 def one_by_one(causal: CausalNetwork, request: Request, eos: frozenset[int] = frozenset()) -> list[int]:
-    return written(events(Engine(causal, None, eos), request, ar))
+    return written(events(engine_of(causal, None, eos), request, ar))
 
 
 def sometimes(at: int) -> bool:

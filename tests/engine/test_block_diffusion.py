@@ -3,10 +3,9 @@
 import math
 
 import pytest
-from running import draft_with, events, finished, network, one_by_one, written
+from running import draft_with, engine_of, events, finished, network, one_by_one, written
 from tiny_hybrid import BACKENDS, checkpoint, drafter, drafting, prompts
 
-from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Settled, Wrote
 from mezzotint.engine.request import Request, Sampling
 from mezzotint.errors import ConfigError, MezzotintError, RequestError
@@ -19,7 +18,7 @@ PROMPTS = prompts(3, seed=9)
 
 def run(kind, request, backend="native", **options):
     causal = network(backend)
-    return events(Engine(causal, draft_with(kind, causal, request), NONE), request, hybrid.diffusion(**options))
+    return events(engine_of(causal, draft_with(kind, causal, request), NONE), request, hybrid.diffusion(**options))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -109,7 +108,7 @@ def test_topk_takes_so_many_columns_a_step(level, steps):
     made = draft_with("right", causal, request)
     look = made.look
     made.look = lambda known: looks.append(list(known)) or look(known)
-    got = events(Engine(causal, made, NONE), request, mode)
+    got = events(engine_of(causal, made, NONE), request, mode)
     # the oracle's own read looks once; the last block has one token and no column
     decided = [known for known in looks if any(token >= 0 for token in known)]
     assert len(decided) == steps - 1
@@ -127,7 +126,7 @@ def test_what_is_sampled_depends_on_the_seed_alone():
 @pytest.mark.parametrize("block", [63, 64])
 def test_the_longest_blocks_fit_one_pass(block):
     causal = network("native")
-    engine = Engine(causal, drafting(drafter(checkpoint()), causal), NONE)
+    engine = engine_of(causal, drafting(drafter(checkpoint()), causal), NONE)
     got = events(engine, Request(PROMPTS[0], 130), hybrid.diffusion(block=block, correct=False, level=0.0, gate=0.0))
     assert finished(got).tokens == 130
     assert finished(got).forwards == math.ceil(129 / block)

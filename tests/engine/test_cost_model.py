@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from running import draft_with, events, finished, network, one_by_one, written
+from running import draft_with, engine_of, events, finished, network, one_by_one, written
 from tiny_hybrid import checkpoint, native, prompts
 
-from mezzotint.engine.engine import Engine
 from mezzotint.engine.hybrid.cost_model import USUAL, measured, worthwhile
 from mezzotint.engine.hybrid.modes import Verify
 from mezzotint.engine.request import Request
@@ -32,7 +31,7 @@ def test_costs_change_the_passes_and_not_the_text():
     request = Request(prompts(1, seed=4)[0], 40)
     free, dear = Verify(costs=(1.0,) * 16), Verify(costs=tuple(10.0**n for n in range(16)))
     got = [
-        events(Engine(causal, draft_with("mixed", causal, request), frozenset()), request, mode)
+        events(engine_of(causal, draft_with("mixed", causal, request), frozenset()), request, mode)
         for mode in (free, dear)
     ]
     assert written(got[0]) == written(got[1]) == one_by_one(causal, request)

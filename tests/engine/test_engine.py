@@ -4,11 +4,10 @@ import threading
 
 import numpy as np
 import pytest
-from running import draft_with, events, finished, network, one_by_one, written
+from running import draft_with, driven, engine_of, events, finished, network, one_by_one, written
 from tiny_hybrid import BACKENDS, checkpoint, drafter, drafting, fresh, native, prompts
 
 from mezzotint.denoisers.native.drafter import NativeDrafter
-from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Finished, Reopened, Settled, Started, Wrote
 from mezzotint.engine.hybrid.modes import Verify, ar
 from mezzotint.engine.hybrid.session import Session
@@ -22,7 +21,7 @@ PROMPT = prompts(3)[2]
 
 
 def engine(causal, kind="random", request=None, eos=NONE):
-    return Engine(causal, draft_with(kind, causal, request or Request(PROMPT, 40)), eos)
+    return engine_of(causal, draft_with(kind, causal, request or Request(PROMPT, 40)), eos)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -62,10 +61,10 @@ def test_a_full_context_ends_the_text(backend, mode, room):
 def test_prompts_that_do_not_fit_are_refused(backend):
     causal = BACKENDS[backend](checkpoint(), capacity=40)
     with pytest.raises(RequestError, match="40 tokens and the context holds 40"):
-        events(Engine(causal, None, NONE), Request((5,) * 40, 3), ar)
+        events(engine_of(causal, None, NONE), Request((5,) * 40, 3), ar)
     for token in (-1, 104):
         with pytest.raises(RequestError, match="outside the vocabulary"):
-            events(Engine(causal, None, NONE), Request((5, token), 3), ar)
+            events(engine_of(causal, None, NONE), Request((5, token), 3), ar)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -110,10 +109,10 @@ def test_reading_that_broke_off_is_not_mistaken_for_the_text_before(backend, dra
     session = Session(causal, drafting(drafter(checkpoint()), causal) if drafts else None)
     text = prompts(9, seed=3)
     long = [t for p in text for t in p][:60]
-    session.open(long)
+    driven(session, session.open(long))
     with pytest.raises((CapacityError, IndexError)):
-        session.open([*long[:10], *[7] * 80, 104])
-    again = np.array(session.open([*long[:40], 5]))  # the next call would overwrite it
+        driven(session, session.open([*long[:10], *[7] * 80, 104]))
+    again = np.array(driven(session, session.open([*long[:40], 5])))  # the next call would overwrite it
     np.testing.assert_allclose(again, fresh(causal, [*long[:40], 5])[0][-1], atol=1e-4)
 
 
@@ -127,16 +126,16 @@ def test_a_drafter_that_broke_off_reads_on_from_there(monkeypatch):
             raise KeyboardInterrupt
         return read(self, *rows)
 
-    session.open(text[:150])
+    driven(session, session.open(text[:150]))
     with monkeypatch.context() as patch:
         patch.setattr(NativeDrafter, "_read", once)
         with pytest.raises(KeyboardInterrupt):
             session.draft(text[150], 2)
     assert 0 < session.drafter.length() < 150
-    session.open(text[:155])
+    driven(session, session.open(text[:155]))
     causal = native(checkpoint())
     fresh_one = Session(causal, drafting(drafter(checkpoint()), causal))
-    fresh_one.open(text[:155])
+    driven(fresh_one, fresh_one.open(text[:155]))
     for got, want in zip(session.draft(text[155], 2), fresh_one.draft(text[155], 2), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -146,7 +145,7 @@ def test_a_listener_may_leave_early(mode):
     causal = native(checkpoint())
     used = engine(causal)
     for patience in (1, 2, 4):
-        stream = used.stream(Request(PROMPT, 30), MODES[mode])
+        stream = used.submit(Request(PROMPT, 30, method=MODES[mode]))
         for _ in range(patience):
             next(stream)
         stream.close()

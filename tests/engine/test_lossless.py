@@ -4,10 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
-from running import DRAFTERS, draft_with, events, finished, network, one_by_one, written
+from running import DRAFTERS, draft_with, engine_of, events, finished, network, one_by_one, written
 from tiny_hybrid import BACKENDS, SHAPE, Oracle, checkpoint, fresh, native, prompts
 
-from mezzotint.engine.engine import Engine
 from mezzotint.engine.hybrid.modes import Verify, ar
 from mezzotint.engine.request import Request, Sampling
 
@@ -21,7 +20,7 @@ def test_greedy_text_is_that_of_one_by_one(backend, kind):
     causal = network(backend)
     for prompt in prompts(10 if backend == "native" else 3):
         request = Request(prompt, 24)
-        got = events(Engine(causal, draft_with(kind, causal, request), NONE), request, Verify())
+        got = events(engine_of(causal, draft_with(kind, causal, request), NONE), request, Verify())
         assert written(got) == one_by_one(causal, request)
 
 
@@ -31,7 +30,7 @@ def test_the_shape_of_the_tree_does_not_matter(mode, kind):
     causal = network("native")
     for prompt in prompts(4, seed=2):
         request = Request(prompt, 30)
-        got = events(Engine(causal, draft_with(kind, causal, request), NONE), request, mode)
+        got = events(engine_of(causal, draft_with(kind, causal, request), NONE), request, mode)
         assert written(got) == one_by_one(causal, request)
 
 
@@ -42,7 +41,7 @@ def test_sampled_text_is_that_of_one_by_one_with_the_same_seed(backend, kind, sa
     causal = network(backend)
     for prompt in prompts(3 if backend == "native" else 1, seed=3):
         request = Request(prompt, 16, sampling)
-        got = events(Engine(causal, draft_with(kind, causal, request), NONE), request, Verify())
+        got = events(engine_of(causal, draft_with(kind, causal, request), NONE), request, Verify())
         assert written(got) == one_by_one(causal, request)
 
 
@@ -50,7 +49,7 @@ def test_repeating_text_is_won_by_looking_it_up():
     """Greedy texts of a random network run into circles, which the lookup then drafts without any drafter."""
     causal = network("native")
     request = Request(prompts(1)[0], 150)
-    got = events(Engine(causal, None, NONE), request, Verify())
+    got = events(engine_of(causal, None, NONE), request, Verify())
     assert written(got) == one_by_one(causal, request)
     assert finished(got).forwards < 149
 
@@ -67,7 +66,7 @@ def test_sampled_texts_follow_the_networks_distribution(top_p):
         chance[a, b] = first[a] * second[b] * third
     np.testing.assert_allclose(chance.sum(), 1)
     guess = Oracle([*prompt, *np.unravel_index(chance.argmax(), chance.shape), 0, 0], 8, lambda at: False, SHAPE)
-    engine, seen = Engine(causal, guess, NONE), np.zeros_like(chance)
+    engine, seen = engine_of(causal, guess, NONE), np.zeros_like(chance)
     forwards = 0
     for seed in range(1000):
         got = events(engine, Request(prompt, 3, Sampling(0.8, top_p, seed)), Verify())
@@ -87,7 +86,7 @@ def test_sampled_texts_follow_the_networks_distribution(top_p):
 def test_one_by_one_takes_one_pass_per_token_after_the_first(backend):
     causal = network(backend)
     for count in (1, 2, 3, 9):
-        done = finished(events(Engine(causal, None, NONE), Request((5, 6, 7), count), ar))
+        done = finished(events(engine_of(causal, None, NONE), Request((5, 6, 7), count), ar))
         assert (done.tokens, done.forwards, done.reason) == (count, count - 1, "length")
 
 
@@ -95,12 +94,12 @@ def test_a_drafter_that_knows_wins_a_whole_block_per_pass():
     causal = network("native")
     request = Request(prompts(1, seed=4)[0], 1 + 4 * (SHAPE.block + 2))
     deep = Verify(depth=SHAPE.block + 1, lookup=0)
-    got = events(Engine(causal, draft_with("right", causal, request), NONE), request, deep)
+    got = events(engine_of(causal, draft_with("right", causal, request), NONE), request, deep)
     assert finished(got).forwards == 4
 
 
 def test_a_drafter_that_is_always_wrong_costs_no_pass():
     causal = network("native")
     request = Request(prompts(1, seed=4)[0], 12)
-    got = events(Engine(causal, draft_with("wrong", causal, request), NONE), request, Verify(lookup=0))
+    got = events(engine_of(causal, draft_with("wrong", causal, request), NONE), request, Verify(lookup=0))
     assert finished(got).forwards == 11

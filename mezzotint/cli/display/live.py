@@ -8,15 +8,17 @@ last few rows are painted again, and of those only the ones that differ.
 import os
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 from rich.console import Console
 
 from mezzotint.cli.display.painter import STATUS, Painter, speck
 from mezzotint.cli.display.wrapping import PLAIN, Piece, lay_out
 from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
+from mezzotint.engine.transcript import Pieces
+from mezzotint.models.answer import Origin
 
 FRAME_SECONDS = 1 / 30
 LEAST_WIDTH, LEAST_HEIGHT = 8, 3
@@ -25,11 +27,11 @@ PLATE = 8
 """Columns of noise to show while nothing is known yet."""
 
 
-class Pieces(Protocol):
-    """A streaming decoder: `mezzotint.data.tokenizer.TextStream`."""
+@runtime_checkable
+class Closes(Protocol):
+    """Events that can be stopped."""
 
-    def push(self, ids: int | Iterable[int]) -> str: ...
-    def flush(self) -> str: ...
+    def close(self) -> None: ...
 
 
 class Vocabulary(Protocol):
@@ -53,10 +55,11 @@ class Display(Protocol):
 class Stream:
     """Settled text as it settles, for pipes, files and dumb terminals."""
 
-    def __init__(self, tokenizer: Vocabulary, out: TextIO) -> None:
-        self._decoder = tokenizer.stream()
+    def __init__(self, out: TextIO, before: str = "") -> None:
+        """`before` is the text that the answer continues."""
         self._out = out
         self._parts: list[str] = []
+        out.write(before)
 
     @property
     def text(self) -> str:
@@ -64,12 +67,11 @@ class Stream:
 
     def show(self, event: Event) -> None:
         """Write what the event settles."""
-        if isinstance(event, Settled):
-            self._write(self._decoder.push(event.tokens))
+        if isinstance(event, Settled | Finished):
+            self._write(event.text)
 
     def close(self) -> None:
-        """Write the rest and end the line, if anything was written."""
-        self._write(self._decoder.flush())
+        """End the line, if anything was written."""
         if self._parts and not self._parts[-1].endswith("\n"):
             self._out.write("\n")
         self._out.flush()
@@ -84,12 +86,12 @@ class Stream:
 class Live:
     """The canvas in a terminal."""
 
-    def __init__(self, tokenizer: Vocabulary, console: Console) -> None:
+    def __init__(self, tokenizer: Vocabulary, console: Console, before: str = "") -> None:
+        """`before` is the text that the answer continues."""
         self._tokenizer = tokenizer
-        self._decoder = tokenizer.stream()
         self._painter = Painter(console)
         self._parts: list[str] = []
-        self._tail = ""
+        self._tail = before
         self._ids: list[int] = []
         self._drafts: dict[int, tuple[int, float]] = {}
         self._block = PLATE
@@ -120,8 +122,9 @@ class Live:
                 for column in range(len(self._ids), len(self._ids) + len(event.tokens)):
                     self._drafts.pop(column, None)
                 self._ids += event.tokens
-                self._take(self._decoder.push(event.tokens))
+                self._take(event.text)
             case Finished():
+                self._take(event.text)
                 return
         # a draft lives for one pass only, so frames wait for one, and the first is never missed
         is_draft = isinstance(event, Wrote)
@@ -132,7 +135,6 @@ class Live:
 
     def close(self) -> None:
         """Leave the settled text, and nothing else, on the screen."""
-        self._take(self._decoder.flush())
         tail = self._tail.rstrip()
         self._painter.finish(lay_out(tail, [], self._painter.width).rows if tail else [])
 
@@ -199,11 +201,11 @@ def plate(status: str, live: bool) -> Iterator[None]:
         painter.clear()
 
 
-def open_display(tokenizer: Vocabulary, live: bool) -> Display:
-    """A canvas if stdout is a terminal that can show one, else a stream."""
+def open_display(tokenizer: Vocabulary, live: bool, before: str = "") -> Display:
+    """A canvas if stdout is a terminal that can show one, else a stream; `before` is the text that is continued."""
     if live and can_paint():
-        return Live(tokenizer, Console())
-    return Stream(tokenizer, sys.stdout)
+        return Live(tokenizer, Console(), before)
+    return Stream(sys.stdout, before)
 
 
 def can_paint() -> bool:
@@ -223,22 +225,23 @@ def play(events: Iterable[Event], display: Display) -> Finished | None:
             if isinstance(event, Finished):
                 finished = event
     finally:
-        # an interrupted engine must let go of the model before anything else asks it
-        if isinstance(events, Generator):
+        # an interrupted answer gives its lane back before anything else is asked
+        if isinstance(events, Closes):
             events.close()
         display.close()
     return finished
 
 
-def summary(finished: Finished) -> str:
+def summary(finished: Finished, origin: Origin) -> str:
     """One line: tokens, seconds, tokens/s, tokens per forward.
 
-    The first token comes from reading the prompt, so the passes after it share the others.
+    The first token of a causal model comes from reading the prompt, so the passes after it share the others.
     """
-    rate = finished.tokens / finished.seconds if finished.seconds > 0 else 0.0
-    per_forward = (finished.tokens - 1) / finished.forwards if finished.forwards else finished.tokens
-    cut = ", cut at the token limit" if finished.reason == "length" else ""
-    return (
-        f"{finished.tokens} tokens, {finished.seconds:.2f} s, {rate:.1f} tokens/s, "
-        f"{per_forward:.2f} tokens per forward{cut}"
+    tokens = finished.tokens - origin.given
+    rate = tokens / finished.seconds if finished.seconds > 0 else 0.0
+    counted = tokens - 1 if origin.causal else tokens
+    per_forward = counted / finished.forwards if finished.forwards else tokens
+    cut = (
+        ", cut at the token limit" if finished.reason == "length" and origin.before is None and not origin.given else ""
     )
+    return f"{tokens} tokens, {finished.seconds:.2f} s, {rate:.1f} tokens/s, {per_forward:.2f} tokens per forward{cut}"

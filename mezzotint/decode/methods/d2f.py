@@ -20,9 +20,10 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.caches.policies import CacheStore, FinishedBlocks, Policy, Read
 from mezzotint.decode.canvas import Canvas, Span, Step
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.propose import NoiseSource, Propose, negative_entropy
 from mezzotint.decode.reader import Reader, Visibility
-from mezzotint.decode.run import Generation, MaskedModel, lay_out
+from mezzotint.decode.run import MaskedModel, lay_out
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.decode.stopping import confirmed
 from mezzotint.errors import ConfigError
@@ -89,13 +90,12 @@ class D2FRun(Generation):
         self.ban = Ban(model.never)
         self.propose: Propose = tempered(how.temperature, how.top_p)
 
-    def __iter__(self) -> Iterator[Canvas]:
+    def steps(self) -> Iterator[Canvas]:
         k = 0
-        with torch.inference_mode():
-            while bool((live := self.canvas.open.any(-1) & ~confirmed(self.canvas, self.model.stop)).any()):
-                self._pass(live, k)
-                k += 1
-                yield self.canvas
+        while bool((live := self.canvas.open.any(-1) & ~confirmed(self.canvas, self.model.stop)).any()):
+            self._pass(live, k)
+            k += 1
+            yield self.canvas
 
     def _pass(self, live: Tensor, k: int) -> None:
         canvas, how = self.canvas, self.how

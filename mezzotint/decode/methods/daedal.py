@@ -15,12 +15,13 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Span, Step, moved
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.propose import Propose, first_largest, probable
 from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
-from mezzotint.decode.run import MaskedModel, Written, lay_out
+from mezzotint.decode.run import MaskedModel, lay_out
 from mezzotint.decode.select import rank
 from mezzotint.decode.shapers import Ban, tempered
-from mezzotint.decode.stopping import confirmed, written
+from mezzotint.decode.stopping import confirmed
 from mezzotint.errors import CanvasError, ConfigError
 
 
@@ -68,8 +69,11 @@ class Daedal:
         return DaedalRun(self, model, prompts, length, seeds)
 
 
-class DaedalRun:
+class DaedalRun(Generation):
     """One generation, step by step: iterating gives the canvas after each pass."""
+
+    valid: Tensor  # pyright: ignore[reportIncompatibleVariableOverride]
+    """Bool[B, L]: columns come and go, so it always says which are there."""
 
     def __init__(
         self,
@@ -89,24 +93,19 @@ class DaedalRun:
             else None
         )
         self.reader = Reader(model.network, sees=model.sees, valid=self.valid, guidance=guidance)
+        self.reads, self.stop = self.reader.passes, model.stop
         self.blank, self.unmasked = Ban(model.padding), Ban(model.among(model.mask_id))
         self.propose: Propose = tempered(how.temperature, how.top_p)
 
-    def __iter__(self) -> Iterator[Canvas]:
-        with torch.inference_mode():
-            growing = True
-            while growing:
-                growing = self._lengthen(self._read())
-                yield self.canvas
-            at = torch.zeros_like(self.canvas.seed)
-            while bool((live := self._unfinished()).any()):
-                at = self._write(self._read(), at, live)
-                yield self.canvas
-
-    def result(self) -> Written:
-        """What is written by now."""
-        texts = written(self.canvas, self.length, self.model.stop)
-        return Written(texts, self.canvas, self.valid, self.reader.passes)
+    def steps(self) -> Iterator[Canvas]:
+        growing = True
+        while growing:
+            growing = self._lengthen(self._read())
+            yield self.canvas
+        at = torch.zeros_like(self.canvas.seed)
+        while bool((live := self._unfinished()).any()):
+            at = self._write(self._read(), at, live)
+            yield self.canvas
 
     def _read(self) -> Tensor:
         """Float[B, A, V]: logits of all answer columns."""

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from mezzotint.config import config, from_dict, to_dict
 from mezzotint.decode.canvas import Canvas, Prior, Step, infill
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.loop import decode
 from mezzotint.decode.rule import Rule
-from mezzotint.decode.run import Written
 from mezzotint.decode.samplers.renoise import Canvases, Renoise
 from mezzotint.decode.select import EntropyBound
 from mezzotint.decode.shapers import tempered
-from mezzotint.decode.stopping import Until, written
+from mezzotint.decode.stopping import Until
 from mezzotint.errors import CanvasError
 from mezzotint.rng import Rng
 
@@ -148,7 +148,7 @@ class CanvasModel:
     """Columns of a canvas, as the network was trained."""
 
 
-class CanvasRun:
+class CanvasRun(Generation):
     """One generation, step by step: iterating gives the canvas after each step."""
 
     def __init__(
@@ -164,18 +164,17 @@ class CanvasRun:
         self.canvas, self.valid = lay_out(model, prompts, length, self.size, seeds)
         self.reader = CanvasReader(model.network, self.valid)
         self.stop = model.stop if how.halt else ()
+        self.reads, self.final = self.reader.passes, 0
 
-    def __iter__(self) -> Iterator[Canvas]:
+    def steps(self) -> Iterator[Canvas]:
         plan = Until(Canvases(self.size, self.how.steps), self.stop, settled=True)
-        with torch.inference_mode():
-            for canvas in decode(self.canvas, self.reader, self.how.rule(self.model.vocab), plan):
-                self.canvas = canvas
-                yield canvas
+        for canvas in decode(self.canvas, self._read, self.how.rule(self.model.vocab), plan):
+            self.canvas = canvas
+            yield canvas
 
-    def result(self) -> Written:
-        """What is written by now."""
-        texts = written(self.canvas, self.length, self.stop)
-        return Written(texts, self.canvas, self.valid, self.reader.passes)
+    def _read(self, canvas: Canvas, step: Step) -> Tensor:
+        self.final = int(step.window.start.amin())
+        return self.reader(canvas, step)
 
 
 def lay_out(

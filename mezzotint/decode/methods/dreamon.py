@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import GIVEN, Canvas, Places, Span, Step, infill, moved, rebuilt
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.methods.presets import SCORES
 from mezzotint.decode.propose import Draw
 from mezzotint.decode.reader import Reader
 from mezzotint.decode.rule import Unmask
-from mezzotint.decode.run import Generation, MaskedModel, undecided
+from mezzotint.decode.run import MaskedModel, undecided
 from mezzotint.decode.select import Top
 from mezzotint.decode.shapers import Ban, Filter, Temperature, TopP
 from mezzotint.errors import CanvasError, ConfigError
@@ -101,11 +102,10 @@ class DreamOnRun(Generation):
         draw = Draw(1.0 if heat else 0.0, SCORES[how.confidence])
         self.rule = Unmask(draw, Top(how.at_once), shapers=(Ban(model.never), *filters))
 
-    def __iter__(self) -> Iterator[Canvas]:
-        with torch.inference_mode():
-            while bool(self.canvas.open.any()):
-                self._pass()
-                yield self.canvas
+    def steps(self) -> Iterator[Canvas]:
+        while bool(self.canvas.open.any()):
+            self._pass()
+            yield self.canvas
 
     def _pass(self) -> None:
         canvas = self.canvas

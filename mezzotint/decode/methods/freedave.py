@@ -15,11 +15,12 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Places, Span, Step
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.methods.choices import ExactCache, Klass
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import following, multiples
 from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
-from mezzotint.decode.run import Generation, MaskedModel, lay_out
+from mezzotint.decode.run import MaskedModel, lay_out
 from mezzotint.decode.stopping import confirmed
 from mezzotint.errors import ConfigError
 
@@ -78,12 +79,11 @@ class FreeDaveRun(Generation):
         self.reader = Reader(model.network, self.parts.policy, model.sees, valid, guidance)
         self.reads = self.reader.passes
 
-    def __iter__(self) -> Iterator[Canvas]:
+    def steps(self) -> Iterator[Canvas]:
         place = following if self.model.block is None else multiples
-        with torch.inference_mode():
-            for window in place(self.canvas, self.how.how.block or self.model.block or self.length):
-                if bool(self._live(window).any()):
-                    yield from self._window(window)
+        for window in place(self.canvas, self.how.how.block or self.model.block or self.length):
+            if bool(self._live(window).any()):
+                yield from self._window(window)
 
     def _live(self, window: Span) -> Tensor:
         """Bool[B]: rows that have not ended and have something open in the window."""

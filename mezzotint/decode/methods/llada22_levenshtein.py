@@ -16,10 +16,11 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.caches.policies import FinishedBlocks
 from mezzotint.decode.canvas import GIVEN, Canvas, Span, Step, rebuilt
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.plan import multiples
 from mezzotint.decode.propose import Propose
 from mezzotint.decode.reader import Reader
-from mezzotint.decode.run import Generation, MaskedModel, lay_out
+from mezzotint.decode.run import MaskedModel, lay_out
 from mezzotint.decode.select import rank
 from mezzotint.decode.shapers import Ban, tempered
 from mezzotint.decode.stopping import confirmed
@@ -82,13 +83,13 @@ class LevenshteinRun(Generation):
         self.reads = self.reader.passes
         self.ban, self.plain = Ban(model.never), Ban(model.never | model.among(*model.edit_ids))
 
-    def __iter__(self) -> Iterator[Canvas]:
-        with torch.inference_mode():
-            for window in multiples(self.canvas, self.block):
-                live = self.canvas.open.gather(-1, window.columns()).any(-1)
-                live = live & ~confirmed(self.canvas, self.model.stop)
-                if bool(live.any()):
-                    yield from self._window(window, live)
+    def steps(self) -> Iterator[Canvas]:
+        for window in multiples(self.canvas, self.block):
+            live = self.canvas.open.gather(-1, window.columns()).any(-1)
+            live = live & ~confirmed(self.canvas, self.model.stop)
+            self.final = int(window.start.amin())
+            if bool(live.any()):
+                yield from self._window(window, live)
 
     def _window(self, window: Span, live: Tensor) -> Iterator[Canvas]:
         columns = window.columns()

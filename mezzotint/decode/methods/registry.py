@@ -4,12 +4,12 @@ A way is a record that begins a generation: iterating what it begins gives the c
 and its result is what was written.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any, Protocol
 
-from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.methods.d2f import D2F
 from mezzotint.decode.methods.daedal import Daedal
 from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
@@ -18,20 +18,8 @@ from mezzotint.decode.methods.freedave import FreeDave
 from mezzotint.decode.methods.llada22_levenshtein import LevenshteinEditing
 from mezzotint.decode.methods.presets import PRESETS
 from mezzotint.decode.methods.speculative import SelfVerified, Speculative
-from mezzotint.decode.run import MaskedModel, Written
+from mezzotint.decode.run import MaskedModel
 from mezzotint.errors import ConfigError
-
-
-class Running(Protocol):
-    """A generation under way."""
-
-    def __iter__(self) -> Iterator[Canvas]:
-        """The canvas after each pass."""
-        ...
-
-    def result(self) -> Written:
-        """What is written by now."""
-        ...
 
 
 class Method(Protocol):
@@ -39,7 +27,7 @@ class Method(Protocol):
 
     def begin(
         self, model: MaskedModel, prompts: Sequence[Sequence[int]], length: int, seeds: Sequence[int] | None = None
-    ) -> Running:
+    ) -> Generation:
         """Continue every prompt by at most `length` tokens.
 
         Raises:

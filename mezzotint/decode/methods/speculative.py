@@ -18,9 +18,10 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas
+from mezzotint.decode.generation import Generation
 from mezzotint.decode.methods.causal_batch import CausalBatch, Texts
 from mezzotint.decode.reader import Network, Visibility
-from mezzotint.decode.run import Generation, MaskedModel, lay_out
+from mezzotint.decode.run import MaskedModel, lay_out
 from mezzotint.decode.shapers import tempered
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
@@ -130,16 +131,15 @@ class SpeculativeRun(Generation):
         self.judge = judge(self.canvas.seed, [len(prompt) + length for prompt in prompts])
         self.stop, self.reads = model.stop, []
 
-    def __iter__(self) -> Iterator[Canvas]:
+    def steps(self) -> Iterator[Canvas]:
         texts = [list(prompt) for prompt in self.prompts]
-        with torch.inference_mode():
-            while any(live := [self._goes_on(*pair) for pair in zip(self.prompts, texts, strict=True)]):
-                won, reads = self.judge(texts, live)
-                self.reads += reads
-                for text, tokens, alive in zip(texts, won, live, strict=True):
-                    text += tokens if alive else []
-                self.canvas = self._shown(texts, live)
-                yield self.canvas
+        while any(live := [self._goes_on(*pair) for pair in zip(self.prompts, texts, strict=True)]):
+            won, reads = self.judge(texts, live)
+            self.reads += reads
+            for text, tokens, alive in zip(texts, won, live, strict=True):
+                text += tokens if alive else []
+            self.canvas = self._shown(texts, live)
+            yield self.canvas
 
     def _goes_on(self, prompt: Sequence[int], text: list[int]) -> bool:
         answer = text[len(prompt) :]

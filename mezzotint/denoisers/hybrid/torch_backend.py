@@ -21,9 +21,15 @@ MAX_ROWS = 64
 
 
 class EagerDecoder:
-    """A `CausalNetwork` over one lane; see `denoisers/causal_network.py`."""
+    """A `CausalNetwork`; see `denoisers/causal_network.py`.
 
-    def __init__(self, decoder: Decoder, capacity: int) -> None:
+    Every lane has a pass of its own: torch's products depend on how many rows they have, and a text must not depend on
+    its neighbours.
+    """
+
+    invariant = False
+
+    def __init__(self, decoder: Decoder, capacity: int, lanes: int = 1) -> None:
         self.decoder = decoder.eval()
         self.device = decoder.embed.weight.device
         self.vocab, self.width = decoder.config.vocab, decoder.config.width
@@ -31,24 +37,32 @@ class EagerDecoder:
         shape, weight = decoder.config, decoder.embed.weight
         # the rows of one pass lie behind the settled tokens, a whole tree of them even where one token has room
         cells = (shape.layers, 1, shape.kv_heads, self.capacity + MAX_ROWS, shape.head_dim)
-        self.cache = KVCache(cells, dtype=weight.dtype, device=weight.device)
-        self._settled = 0
+        self._made = lambda: KVCache(cells, dtype=weight.dtype, device=weight.device)
+        self.caches: list[KVCache | None] = [None] * lanes
+        self._settled = [0] * lanes
+        self._places: list[tuple[int, int]] = []
+        """Lane and number within it of each row of the last pass."""
 
     def length(self, lane: int = 0) -> int:
-        return self._settled
+        return self._settled[lane]
 
     def truncate(self, length: int, lane: int = 0) -> None:
-        if length > self._settled:
-            raise CapacityError(f"cannot keep {length} of {self._settled} tokens")
-        self.cache.truncate(length)
-        self._settled = length
+        if length > self._settled[lane]:
+            raise CapacityError(f"cannot keep {length} of {self._settled[lane]} tokens")
+        self._cache(lane).truncate(length)
+        self._settled[lane] = length
 
     def commit(self, rows: Sequence[int], lane: int = 0) -> None:
-        if self._settled + len(rows) > self.capacity:
+        settled = self._settled[lane]
+        if settled + len(rows) > self.capacity:
             raise CapacityError(f"the cache is full: {self.capacity} tokens")
-        columns = torch.tensor([self._settled + row for row in rows], device=self.device)
-        self.cache.keep(self._settled, columns)
-        self._settled = self.cache.length
+        places = [self._places[row] for row in rows]
+        if any(whose != lane for whose, _ in places):
+            raise CapacityError(f"cannot settle rows {list(rows)} in lane {lane}: they belong to another one")
+        columns = torch.tensor([settled + at for _, at in places], device=self.device)
+        cache = self._cache(lane)
+        cache.keep(settled, columns)
+        self._settled[lane] = cache.length
 
     @torch.inference_mode()
     def run(
@@ -62,27 +76,51 @@ class EagerDecoder:
         n = len(tokens)
         if not 0 < n <= MAX_ROWS:
             raise CapacityError(f"cannot run {n} rows in one pass: at most {MAX_ROWS}")
-        self.cache.truncate(self._settled)
-        attend = torch.ones(n, self._settled + n, dtype=torch.bool)
-        attend[:, self._settled :] = torch.from_numpy(unpacked(sees))
-        layers = len(self.decoder.layers)
-        out = self.decoder(
-            torch.tensor([list(tokens)], device=self.device),
-            torch.from_numpy(np.asarray(positions, np.int64)).to(self.device),
-            attend.to(self.device),
-            self.cache,
-            taps=(*taps, layers),
-            head=False,
-        )
-        tapped = [_numpy(t[0]) for t in out.taps]
-        hidden = tapped.pop()
-        return hidden, np.stack(tapped, 1) if tapped else np.empty((n, 0, self.width), np.float32)
+        whose = np.zeros(n, np.int64) if lanes is None else np.asarray(lanes, np.int64)
+        seen, ids, places = unpacked(sees), np.asarray(tokens), np.asarray(positions, np.int64)
+        hidden = np.empty((n, self.width), np.float32)
+        tapped = np.empty((n, len(taps), self.width), np.float32)
+        self._places = [(0, 0)] * n
+        for lane in dict.fromkeys(whose.tolist()):
+            rows = np.flatnonzero(whose == lane)
+            hidden[rows], tapped[rows] = self._pass(lane, ids[rows], places[rows], seen[np.ix_(rows, rows)], taps)
+            for at, row in enumerate(rows.tolist()):
+                self._places[row] = (lane, at)
+        return hidden, tapped
 
     @torch.inference_mode()
     def logits(self, hidden: Floats) -> Floats:
         weight = self.decoder.embed.weight
         x = torch.from_numpy(hidden).to(weight)
         return _numpy(self.decoder.head(self.decoder.norm(x)))
+
+    def _cache(self, lane: int) -> KVCache:
+        """The store of a lane, made when it is first used."""
+        cache = self.caches[lane]
+        if cache is None:
+            cache = self.caches[lane] = self._made()
+        return cache
+
+    def _pass(
+        self, lane: int, ids: NDArray[Any], positions: NDArray[Any], sees: NDArray[np.bool_], taps: Sequence[int]
+    ) -> tuple[Floats, Floats]:
+        """`run` of the rows of one lane; Bool[n, n] `sees`."""
+        n, settled, cache = len(ids), self._settled[lane], self._cache(lane)
+        cache.truncate(settled)
+        attend = torch.ones(n, settled + n, dtype=torch.bool)
+        attend[:, settled:] = torch.from_numpy(sees)
+        layers = len(self.decoder.layers)
+        out = self.decoder(
+            torch.from_numpy(ids.astype(np.int64))[None].to(self.device),
+            torch.from_numpy(positions).to(self.device),
+            attend.to(self.device),
+            cache,
+            taps=(*taps, layers),
+            head=False,
+        )
+        tapped = [_numpy(t[0]) for t in out.taps]
+        hidden = tapped.pop()
+        return hidden, np.stack(tapped, 1) if tapped else np.empty((n, 0, self.width), np.float32)
 
 
 class EagerDrafter:
@@ -98,6 +136,9 @@ class EagerDrafter:
         self._rows = torch.empty(0, self.shape.width, device=drafter.ids.device)
         self._length = 0
         self._following: list[int] = []
+
+    def another(self) -> "EagerDrafter":
+        return EagerDrafter(self.drafter)
 
     def length(self) -> int:
         return self._length

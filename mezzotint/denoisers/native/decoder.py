@@ -24,6 +24,8 @@ class NativeDecoder:
     The output head is the embedding where the checkpoint ties them.
     """
 
+    invariant = True
+
     def __init__(self, checkpoint: Checkpoint, pool: ThreadPool, capacity: int, lanes: int = 1) -> None:
         config = checkpoint.config
         _check_supported(checkpoint)

@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -42,14 +43,27 @@ class NativeDrafter:
         sizes = StackShape(
             s.width, s.hidden, s.layers, s.heads, s.kv_heads, s.head_dim, network.capacity, 1, s.window, s.eps, s.theta
         )
-        self.stack = NativeStack(sizes, [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)], self.pool)
+        self._layers = [_layer(f, f"layers.{i}.", bits) for i in range(s.layers)]
         masked = f["blank"] + fuse_token.apply(self.pool, f["mask"][None])[0]
         # what the kernels point at must live as long as they do
         self._kept = matrices, f["norm.weight"], f["blank"], masked, ints(self.ids)
+        self._open(sizes)
+
+    def _open(self, sizes: StackShape) -> None:
+        """A store of this drafter's own."""
+        matrices, *vectors = self._kept
+        self.stack = NativeStack(sizes, self._layers, self.pool)
         handles = (ctypes.c_void_p * len(matrices))(*[m.handle for m in matrices])
-        vectors = [pointer(x) for x in self._kept[1:]]
-        handle = lib().mz_drafter_new(handles, *vectors, self.stack.handle, len(s.taps), ctypes.c_float(s.eps), OTHERS)
+        pointers, eps = [pointer(x) for x in vectors], ctypes.c_float(self.shape.eps)
+        handle = lib().mz_drafter_new(handles, *pointers, self.stack.handle, len(self.shape.taps), eps, OTHERS)
         self.handle = ctypes.c_void_p(handle)
+
+    def another(self) -> "NativeDrafter":
+        made = copy(self)
+        # the copy must not free the handle of the original if opening fails
+        made.__dict__.pop("handle")
+        made._open(self.stack.shape)
+        return made
 
     def __del__(self) -> None:
         if handle := self.__dict__.pop("handle", None):

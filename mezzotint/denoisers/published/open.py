@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from mezzotint.checkpoints import Checkpoint, TokenizerSpec
 from mezzotint.checkpoints.folder import open_published as open_folder
+from mezzotint.checkpoints.open import hub_folder
+from mezzotint.checkpoints.peft import is_adapter, open_adapter
 from mezzotint.denoisers.layers.kv_cache import KVCache, LayeredCache
 from mezzotint.denoisers.native.small_networks import NativeSmallNetwork, swift
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
@@ -182,7 +184,7 @@ def open_published(
         CheckpointError: missing, damaged, contradictory, or of a kind that is not known here; nothing is run instead.
         ConfigError: there is no such family.
     """
-    checkpoint = ref if isinstance(ref, Checkpoint) else open_folder(Path(ref), Path(ref).resolve().name)
+    checkpoint = ref if isinstance(ref, Checkpoint) else published_checkpoint(Path(ref))
     facts = read_facts(checkpoint, given)
     network = built(facts.architecture.make)
     fill(network, checkpoint, facts.architecture.keys, form, facts.unread)
@@ -210,6 +212,21 @@ def open_published(
         edit_ids=_edit_ids(checkpoint, facts.architecture.vocab) if facts.stretch_ids is None else None,
         stretch_ids=facts.stretch_ids,
     )
+
+
+def published_checkpoint(path: Path) -> Checkpoint:
+    """A folder of any architecture, or an adapter in PEFT's layout with its base.
+
+    Raises:
+        CheckpointError: missing, damaged, or a base that is not here.
+    """
+    if is_adapter(path):
+        return open_adapter(path, lambda base: published_checkpoint(_base(base)))
+    return open_folder(path, path.resolve().name)
+
+
+def _base(ref: str) -> Path:
+    return Path(ref) if Path(ref).is_dir() else hub_folder(ref)
 
 
 def _edit_ids(checkpoint: Checkpoint, vocab: int) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from mezzotint.denoisers.causal_network import Floats
 from mezzotint.engine.hybrid.block_rules import BlockRule, proposal
 from mezzotint.engine.hybrid.draft_tree import Tree
-from mezzotint.engine.hybrid.modes import Move
+from mezzotint.engine.hybrid.modes import Move, Writing, prompt_of
 from mezzotint.engine.hybrid.session import Session
 from mezzotint.engine.request import Request
 
@@ -36,23 +36,26 @@ class Diffusion:
     gate: float = 0.0
     """Least chance, by the drafter, that a column and all before it are right, worth a row of the pass."""
 
-    def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+    def __call__(self, session: Session, request: Request) -> Writing:
         choose = request.sampling.choose
-        anchor = choose(logits, 0)
-        yield Move((), (), (anchor,), passes=0)
+        anchor = choose((yield from session.open(prompt_of(request))), 0, session.tokens)
+        yield Move((), (), (anchor,))
         written = 1
         while True:
             room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
             tokens, scores = [], []
             for tokens, scores in self.denoise(session, request, anchor, max(0, min(self.block - 1, room)), written):
-                yield Move(tuple(tokens), tuple(scores), (), passes=0)
+                yield Move(tuple(tokens), tuple(scores), ())
             width = self._worthwhile(tokens, scores)
             tokens, scores = tokens[:width], scores[:width]
             chain = Tree([anchor, *tokens], list(range(-1, len(tokens))), [1.0, *scores])
-            seen = session.verify(chain)
-            kept = self._kept(seen, tokens) if self.correct else len(tokens)
+            seen = yield from session.verify(chain)
+            if self.correct:
+                kept = self._kept(shaped(seen, request, [*session.tokens, anchor, *tokens], written), tokens)
+            else:
+                kept = len(tokens)
             session.settle(chain, range(kept + 1))
-            anchor = choose(seen[kept], written + kept)
+            anchor = choose(seen[kept], written + kept, session.tokens)
             yield Move((), (), (*tokens[:kept], anchor))
             written += kept + 1
 
@@ -92,3 +95,19 @@ class Diffusion:
         chosen = seen[np.arange(len(tokens)), tokens]
         unlikely = np.flatnonzero(np.exp(chosen - seen[: len(tokens)].max(-1)) < self.accept)
         return int(unlikely[0]) if len(unlikely) else len(tokens)
+
+
+def shaped(seen: Floats, request: Request, text: Sequence[int], written: int) -> Floats:
+    """Float[n + 1, V]: the network's logits after repetition has taken its share.
+
+    Args:
+        seen: Float[n + 1, V], behind the anchor and behind each of n drafted tokens.
+        request: says what repetition costs.
+        text: all ids, the drafted ones last.
+        written: how many of them are answer, up to the anchor.
+    """
+    repetition, n = request.sampling.repetition, len(seen) - 1
+    if not repetition.active:
+        return seen
+    first = len(text) - n
+    return np.stack([repetition.shaped(row, text[: first + i], written + i) for i, row in enumerate(seen)])

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-Choose = Callable[[Floats, int], int]
-"""Logits Float[V] and the index of the generated token -> token."""
+Choose = Callable[[Floats, int, Sequence[int]], int]
+"""Logits Float[V], the index of the generated token, and the ids before it -> token."""
 
 
 @dataclass
@@ -46,26 +46,29 @@ class Tree:
         return path
 
 
-def walk(logits: Floats, tree: Tree, first: int, choose: Choose) -> tuple[list[int], list[int]]:
-    """Rows to settle and tokens won.
+def walk(logits: Floats, tree: Tree, first: int, choose: Choose, before: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Rows to settle and tokens accepted.
 
     Args:
         logits: Float[n, V], one row per node.
         tree: n nodes; the anchor is settled whatever the logits say.
         first: index of the generated token that follows the anchor.
         choose: the network's own choice from its logits.
+        before: ids before the anchor.
 
     Returns:
         Nodes of the accepted path, the anchor first; the tokens after the anchor, the last of which is no node: it is
         the next anchor.
     """
-    path, won = [0], []
+    path, accepted = [0], []
+    text = [*before, tree.tokens[0]]
     while True:
-        token = choose(logits[path[-1]], first + len(won))
-        won.append(token)
+        token = choose(logits[path[-1]], first + len(accepted), text)
+        accepted.append(token)
+        text.append(token)
         child = next((i for i, p in enumerate(tree.parents) if p == path[-1] and tree.tokens[i] == token), None)
         if child is None:
-            return path, won
+            return path, accepted
         path.append(child)
 
 

@@ -1,49 +1,56 @@
 """Three ways to write with a hybrid: one by one, by diffusion, and by diffusion verified.
 
-A mode is a generator over `Move`s; each but the first, which only carries the token that the prompt itself decided,
-costs one pass of the causal network.
+A mode is a generator that yields an `Ask` for every pass of the causal network that it needs, and a `Move` for what
+becomes of the text; it is sent the `Reply` to an ask, and nothing for a move.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mezzotint.denoisers.causal_network import Floats
 from mezzotint.denoisers.draft_network import TreeLimits
 from mezzotint.engine.hybrid.cost_model import AHEAD, GROWTH, USUAL, Costs, worthwhile
 from mezzotint.engine.hybrid.draft_tree import Tree, repeat, walk
-from mezzotint.engine.hybrid.session import Session
+from mezzotint.engine.hybrid.session import Ask, Session
 from mezzotint.engine.request import Request
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """A look at the canvas before a pass, or what the pass brought."""
+    """A look at the canvas before a pass, or what the pass accepted."""
 
     drafted: tuple[int, ...]
     """Tokens from the first unsettled column on; -1 where a column is still open."""
     scores: tuple[float, ...]
-    won: tuple[int, ...]
+    accepted: tuple[int, ...]
     """Tokens that are final now."""
-    passes: int = 1
 
 
 TRUST = (2, 4, 8, 16), (0.48, 0.65, 0.81, 0.98)
 """How often a text that repeats this many of its tokens repeats the next one too (the default model's own answers)."""
 
-Mode = Callable[[Session, Request, Floats], Iterator[Move]]
+Writing = Generator[Ask | Move, Any, None]
+Mode = Callable[[Session, Request], Writing]
 
 
-def ar(session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+def ar(session: Session, request: Request) -> Writing:
     """One token a pass."""
-    token = request.sampling.choose(logits, 0)
-    yield Move((), (), (token,), passes=0)
+    choose = request.sampling.choose
+    token = choose((yield from session.open(prompt_of(request))), 0, session.tokens)
+    yield Move((), (), (token,))
     for index in range(1, request.max_new_tokens):
         single = Tree([token])
-        token = request.sampling.choose(session.verify(single)[0], index)
+        logits = yield from session.verify(single)
         session.settle(single, [0])
+        token = choose(logits[0], index, session.tokens)
         yield Move((), (), (token,))
+
+
+def prompt_of(request: Request) -> list[int]:
+    """The ids of a prompt without holes."""
+    return [token for token in request.prompt if token is not None]
 
 
 @dataclass(frozen=True)
@@ -65,21 +72,23 @@ class Verify:
     costs: Costs = USUAL
     """Of a round by rows: as many drafts are verified as bring the most tokens for their cost."""
 
-    def __call__(self, session: Session, request: Request, logits: Floats) -> Iterator[Move]:
+    def __call__(self, session: Session, request: Request) -> Writing:
         choose = request.sampling.choose
-        anchor = choose(logits, 0)
-        yield Move((), (), (anchor,), passes=0)
+        anchor = choose((yield from session.open(prompt_of(request))), 0, session.tokens)
+        yield Move((), (), (anchor,))
         written = 1
         while True:
             room = min(request.max_new_tokens - written, session.capacity - len(session.tokens)) - 1
             candidates = self.grow(session, anchor, max(room, 0))
             if chain := candidates.best_chain():
                 tokens, scores = candidates.tokens, candidates.scores
-                yield Move(tuple(tokens[i] for i in chain), tuple(scores[i] for i in chain), (), passes=0)
-            path, won = walk(session.verify(candidates), candidates, written, choose)
+                yield Move(tuple(tokens[i] for i in chain), tuple(scores[i] for i in chain), ())
+            logits = yield from session.verify(candidates)
+            before = session.tokens if request.sampling.repetition.active else ()
+            path, accepted = walk(logits, candidates, written, choose, before)
             session.settle(candidates, path)
-            yield Move((), (), tuple(won))
-            anchor, written = won[-1], written + len(won)
+            yield Move((), (), tuple(accepted))
+            anchor, written = accepted[-1], written + len(accepted)
 
     def grow(self, session: Session, anchor: int, depth: int) -> Tree:
         """The drafter's candidates, and what the text itself suggests."""
