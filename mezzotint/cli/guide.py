@@ -59,7 +59,6 @@ def guide(
     from mezzotint.models.guided import ClassifierGuidance, agreed, scaled
     from mezzotint.models.guided import class_conditional as hearing
     from mezzotint.models.guided import samples as written
-    from mezzotint.models.run_folder import exported
     from mezzotint.models.trained import TrainedModel
 
     asked = TrainedModel.load(folder, edits or [])
@@ -67,7 +66,7 @@ def guide(
         raise ConfigError("a text is either guided by judges or told what to be: give --want or --told")
     if scale is not None and told is None:
         scaled(asked, scale)
-    wishes = [(TrainedClassifier.load(exported(Path(name)), folder), value) for name, value in map(_wish, want or [])]
+    wishes = [(TrainedClassifier.load(_exported(name), folder), value) for name, value in map(_wish, want or [])]
     columns, seeds = asked.prompt(prompt, None), range(seed, seed + samples)
     if told is not None:
         found = hearing(asked, columns, steps, seeds, told, 1.0 if scale is None else scale)
@@ -99,6 +98,12 @@ def _folder(model: str) -> Path:
     if found.kind != TRAINED:
         raise ConfigError(f"{model} is a {found.kind} model, and guidance is for runs trained from scratch")
     return found.folder
+
+
+def _exported(classifier: str) -> Path:
+    from mezzotint.models.run_folder import exported
+
+    return exported(Path(classifier))
 
 
 def _wish(said: str) -> tuple[str, str]:

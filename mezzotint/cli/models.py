@@ -131,14 +131,11 @@ def show(
       mezzotint models show ./my-model --json
     """
     from mezzotint.checkpoints import DEFAULT_MODEL, open_checkpoint
-    from mezzotint.models.resolve import CAUSAL, TRAINED, resolve
+    from mezzotint.models.resolve import CAUSAL, resolve
 
     found = resolve(model or DEFAULT_MODEL)
-    if found.kind == TRAINED:
-        _inspect_run(found.folder, given=False, as_json=as_json)
-        return
     if found.kind != CAUSAL:
-        _inspect_published(found.folder, family="", mask_id=None, as_json=as_json)
+        inspect(model, as_json=as_json)
         return
     facts = _facts(open_checkpoint(found.ref if found.path is None else found.path))
     if as_json:
@@ -180,7 +177,7 @@ def inspect(
     elif found.path is not None and found.path.is_dir():
         _inspect_published(found.folder, family=family, mask_id=mask_id, as_json=as_json)
     else:
-        show(str(path), as_json=as_json)
+        show(path, as_json=as_json)
 
 
 def _inspect_published(folder: Path, *, family: str, mask_id: int | None, as_json: bool) -> None:

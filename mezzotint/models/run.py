@@ -15,12 +15,14 @@ from mezzotint.engine.canvas_writer import Begun, CanvasWriter
 from mezzotint.engine.request import Request, Sampling
 from mezzotint.engine.transcript import Pieces
 from mezzotint.errors import ConfigError, RequestError
+from mezzotint.families.base import objective_of
 from mezzotint.models.answer import Origin
 from mezzotint.models.base import Asked, Bound
+from mezzotint.models.bits import measure, objective_of
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
-from mezzotint.objectives.bits import measure, objective_of
 from mezzotint.models.trained import HOLE, TrainedModel
+from mezzotint.objectives.bits import measure
 from mezzotint.plugins import kind_of
 
 STEPS = 32

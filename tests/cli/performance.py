@@ -2,8 +2,21 @@
 
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from mezzotint.engine.events import Event, Finished, Reopened, Settled, Started, Wrote
+from mezzotint.engine.transcript import Transcript
+
+
+def spoken(tokenizer, events: Iterator[Event]) -> Iterator[Event]:
+    """The same events with the text that the engine puts into them."""
+    transcript = Transcript(tokenizer.stream())
+    for event in events:
+        if isinstance(event, Settled):
+            event = replace(event, text=transcript.push(event.tokens)[1])
+        elif isinstance(event, Finished):
+            event = replace(event, text=transcript.flush()[0])
+        yield event
 
 
 def diffusion(tokens: Sequence[int], seed: int, block: int = 8) -> Iterator[Event]:

@@ -17,6 +17,7 @@ from mezzotint.cli.chat import Conversation
 from mezzotint.cli.main import run
 from mezzotint.cli.options import Settings
 from mezzotint.errors import RequestError
+from mezzotint.models.options import Options
 
 SHORT = ["--backend", "torch", "--threads", "1", "--max-new-tokens", "8", "--temperature", "1"]
 
@@ -27,7 +28,8 @@ def model(tiny):
 
 
 def conversation(model, **given) -> Conversation:
-    return Conversation(model, Settings(**{"max_new_tokens": 8, "temperature": 1.0, **given}), live=False)
+    options = Options(**{"max_new_tokens": 8, "temperature": 1.0, **given})
+    return Conversation(model, Settings(options=options), live=False)
 
 
 def piped(tiny, lines: bytes, monkeypatch, *arguments) -> int:
@@ -46,7 +48,7 @@ def test_commands_are_obeyed_and_never_sent(tiny, capsys, monkeypatch):
     assert piped(tiny, lines, monkeypatch) == 0
     out, err = capsys.readouterr()
     assert out == ""
-    for words in ("/clear", "the mode is verify", "from now on by ar", "no mode 'best'", "no command /nothing"):
+    for words in ("/clear", "verify mode; /mode", "from now on by ar", "no mode 'best'", "no command /nothing"):
         assert words in err
     assert "forgotten" in err
     assert "with these instructions" in err

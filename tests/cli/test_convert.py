@@ -99,7 +99,7 @@ def test_published_models_convert_to_the_model_they_came_from(tmp_path, name, ki
         ((str(GOLDEN / "llada2_moe"), "--mask-id", "5"), "heads that turn in part"),
         ((str(GOLDEN / "diffusion_gemma_moe"),), "a diffusion_gemma network has no counterpart"),
         ((str(GOLDEN / "diffugpt"),), "a diffugpt network has no counterpart"),
-        ((str(GOLDEN),), "config.json is missing"),
+        ((str(GOLDEN),), "there is no config.json"),
     ],
 )
 def test_what_no_layout_holds_is_one_sentence(tmp_path, capfd, arguments, sentence):

@@ -112,7 +112,7 @@ def test_a_setting_of_the_sampler_changes_texts_and_nothing_else(home, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["HOME/nothing"], "there is no run in"),
+        (["HOME/nothing"], "there is no model"),
         (["HOME/udlm", "--want", "HOME/udlm-length"], "write it as JUDGE=VALUE"),
         (["HOME/udlm", "--want", "HOME/nothing=3"], "No such file or directory"),
         (["HOME/udlm", "--want", "HOME/udlm=3"], "it holds no judge"),

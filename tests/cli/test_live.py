@@ -5,7 +5,7 @@ import io
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from performance import diffusion, verify
+from performance import diffusion, spoken, verify
 from rich.console import Console
 from terminal import Terminal
 
@@ -13,6 +13,7 @@ from mezzotint.cli.display import live
 from mezzotint.cli.display.painter import GRAIN
 from mezzotint.cli.display.wrapping import lay_out
 from mezzotint.engine.events import Finished, Settled, Started, Wrote
+from mezzotint.models.answer import Origin
 
 TEXT = (
     "A mezzotint begins as a copper plate.\n\n    indented(code)\n\n漢字とかな、空白なし 🎉🎉 ❤️ é.\n"
@@ -36,7 +37,7 @@ class Screen(io.StringIO):
 def perform(tokenizer, events, width, height, monkeypatch=None, **options):
     screen = Screen(width, height)
     console = Console(file=screen, force_terminal=True, width=width, height=height, **options)
-    finished = live.play(events, live.Live(tokenizer, console))
+    finished = live.play(spoken(tokenizer, events), live.Live(tokenizer, console))
     return screen, finished
 
 
@@ -96,7 +97,7 @@ def test_noise_moves_drafts_are_coloured_and_settled_text_is_plain(tokenizer):
     display.show(Wrote((2,), tuple(tokenizer.encode(",")), (0.5,), 8))
     assert screen.terminal.text()[0][:3] == "Hi,"
     assert screen.terminal.text()[0][4:] != first[4:]
-    display.show(Settled(tuple(tokenizer.encode("Hi, "))))
+    display.show(Settled(tuple(tokenizer.encode("Hi, ")), "Hi, "))
     assert "Hi, \x1b[" in screen.getvalue()
     display.close()
     assert screen.terminal.text() == ["Hi,", ""]
@@ -111,7 +112,7 @@ def test_without_colour_no_colour_is_written(tokenizer):
 def test_an_interruption_leaves_the_settled_text_and_the_cursor(tokenizer):
     def interrupted():
         yield Started(3, 0.1)
-        yield Settled(tuple(tokenizer.encode("so far")))
+        yield Settled(tuple(tokenizer.encode("so far")), "so far")
         yield Wrote((6, 7), tuple(tokenizer.encode("ab")), (0.5, 0.5), 10)
         raise KeyboardInterrupt
 
@@ -127,8 +128,8 @@ def test_an_interruption_leaves_the_settled_text_and_the_cursor(tokenizer):
 @pytest.mark.parametrize("order", [diffusion, verify])
 def test_a_stream_is_the_text_itself_and_ends_its_line(tokenizer, order):
     out = io.StringIO()
-    display = live.Stream(tokenizer, out)
-    live.play(order(tokenizer.encode(TEXT + "no break"), 4), display)
+    display = live.Stream(out)
+    live.play(spoken(tokenizer, order(tokenizer.encode(TEXT + "no break"), 4)), display)
     assert out.getvalue() == TEXT + "no break\n"
     assert display.text == TEXT + "no break"
 
@@ -139,10 +140,21 @@ def test_a_stream_never_writes_half_a_character(tokenizer):
             assert "\ufffd" not in text
             return super().write(text)
 
-    live.play(verify(tokenizer.encode("漢字🎉é" * 5), 5), live.Stream(tokenizer, Whole()))
+    live.play(spoken(tokenizer, verify(tokenizer.encode("漢字🎉é" * 5), 5)), live.Stream(Whole()))
+
+
+def test_a_text_that_is_continued_stands_before_what_is_written(tokenizer):
+    out = io.StringIO()
+    live.play(spoken(tokenizer, verify(tokenizer.encode(" sat down"), 5)), live.Stream(out, "the cat"))
+    assert out.getvalue() == "the cat sat down\n"
+    screen = Screen(40, 10)
+    display = live.Live(tokenizer, Console(file=screen, force_terminal=True, width=40), "the cat")
+    live.play(spoken(tokenizer, verify(tokenizer.encode(" sat down"), 5)), display)
+    assert screen.terminal.text() == ["the cat sat down", ""]
 
 
 def test_the_closing_line_has_all_four_numbers():
-    line = live.summary(Finished("length", 97, 0.8, 40, 0.05))
+    causal = Origin("verify", "tiny", "native", causal=True)
+    line = live.summary(Finished("length", 97, 0.8, 40, 0.05), causal)
     assert line == "97 tokens, 0.80 s, 121.2 tokens/s, 2.40 tokens per forward, cut at the token limit"
-    assert live.summary(Finished("stop", 0, 0.0, 0, 0.0)).startswith("0 tokens, 0.00 s, 0.0 tokens/s")
+    assert live.summary(Finished("stop", 0, 0.0, 0, 0.0), causal).startswith("0 tokens, 0.00 s, 0.0 tokens/s")

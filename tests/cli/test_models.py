@@ -43,7 +43,7 @@ def test_list_prints_a_table_without_colours_into_a_pipe(empty_cache, out):
 
 def test_presets_are_listed_with_the_families_they_are_usual_for(out):
     rows = {row[0]: row[1:] for row in (line.split("\t") for line in out("presets").splitlines())}
-    assert rows["llada-ref"] == ["llada, llada_moe", "block 32"]
+    assert rows["llada-ref"] == ["llada, mmada, llada_moe", "block 32"]
     assert rows["dreamon"][0] == "dreamon"
     assert "choose threshold tau 0.9" in rows["llada-fast"][1]
     assert json.loads(out("presets", "--json"))["dreamon"]["first"] == 4
@@ -80,10 +80,10 @@ def test_inspect_prints_a_table_and_takes_what_the_files_do_not_say(out):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["inspect", str(GOLDEN)], "config.json is missing"),
+        (["inspect", str(GOLDEN)], "there is no config.json"),
         (["inspect", str(GOLDEN / "diffullama"), "--family", "diffullama"], "the mask id 811 lies outside"),
         (["show"], "is not in the cache"),
-        (["show", "gpt-17"], "unknown model 'gpt-17'"),
+        (["show", "gpt-17"], "there is no model 'gpt-17'"),
         (["where", "gpt-17"], "unknown model 'gpt-17'"),
         (["pull", "gpt-17"], "unknown model 'gpt-17'"),
         (["show", "pyproject.toml"], "is not a GGUF file"),

@@ -6,12 +6,13 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
+from mezzotint.api import load as mezzotint_load
 from mezzotint.checkpoints import DEFAULT_MODEL
 from mezzotint.cli.generate import generate
-from mezzotint.cli.options import LEVELS, Settings
+from mezzotint.cli.options import Settings
 from mezzotint.errors import MezzotintError
+from mezzotint.models.options import Options
 
 DIFFUSION = ["--mode", "diffusion"]
 
@@ -29,9 +30,9 @@ def mezzotint(*arguments, **options):
         (["generate", "-"], b"\n", "the prompt is empty"),
         (["generate", "-"], b"ab\xff", "stdin is not valid UTF-8 (byte 2 is 0xff)"),
         (["generate", b"caf\xe9"], b"", "the prompt is not valid UTF-8 (byte 3 is 0xe9)"),
-        (["generate", "hi", "--max-new-tokens", "0"], b"", "cannot generate 0 tokens"),
-        (["chat", "--max-new-tokens", "-2"], b"", "cannot generate -2 tokens"),
-        (["generate", "hi", "--rule", "threshold"], b"", "--rule belongs to --mode diffusion"),
+        (["generate", "hi", "--max-new-tokens", "0"], b"", "max_new_tokens 0 is no whole number"),
+        (["chat", "--max-new-tokens", "-2"], b"", "max_new_tokens -2 is no whole number"),
+        (["generate", "hi", "--rule", "threshold"], b"", "No such option: --rule"),
     ],
 )
 def test_the_command_line_says_what_is_wrong_in_one_sentence(arguments, given, sentence):
@@ -47,53 +48,68 @@ def test_the_command_line_says_what_is_wrong_in_one_sentence(arguments, given, s
     ("given", "sentence"),
     [
         ({"mode": "magic"}, "there is no mode 'magic': use verify, ar or diffusion"),
-        ({"backend": "cuda"}, "there is no backend 'cuda'"),
-        ({"temperature": -0.5}, "temperature -0.5 is not a number from 0 up"),
+        ({"temperature": -0.5}, "temperature -0.5 is no number from 0 up"),
         ({"temperature": float("nan")}, "temperature nan"),
         ({"temperature": float("inf")}, "temperature inf"),
-        ({"top_p": 0.0}, "top-p 0 is not above 0"),
-        ({"top_p": 1.5}, "top-p 1.5"),
-        ({"seed": -1}, "seed -1 is not from 0"),
-        ({"threads": 0}, "cannot run on 0 threads"),
-        ({"mode": "ar", "block": 8}, "--block belongs to --mode diffusion: leave it out of --mode ar"),
-        ({"level": 0.5}, "--level belongs to --mode diffusion"),
-        ({"correct": False}, "--correct belongs to --mode diffusion"),
-        ({"mode": "diffusion", "accept": 1.1}, "accept 1.1 is not from 0 to 1"),
-        ({"mode": "diffusion", "accept": 0.1, "correct": False}, "leave one out"),
-        ({"mode": "diffusion", "block": 0}, "in blocks of 0 tokens"),
-        ({"mode": "diffusion", "rule": "best"}, "there is no rule 'best'"),
-        ({"mode": "diffusion", "level": 1.2}, "threshold 1.2 is not from 0 to 1"),
-        ({"mode": "diffusion", "level": -0.1}, "threshold -0.1 is not from 0 to 1"),
-        ({"mode": "diffusion", "level": float("nan")}, "threshold nan"),
-        ({"mode": "diffusion", "rule": "factor", "level": -1.0}, "factor -1 is not"),
-        ({"mode": "diffusion", "rule": "entropy", "level": float("inf")}, "entropy inf is not"),
-        ({"mode": "diffusion", "rule": "topk", "level": 0.0}, "topk 0 is not a whole number"),
-        ({"mode": "diffusion", "rule": "topk", "level": 1.5}, "topk 1.5 is not a whole number"),
+        ({"temperature": "hot"}, "temperature 'hot' is no number"),
+        ({"temperature": True}, "temperature True is no number"),
+        ({"top_p": 0.0}, "top_p 0.0 is no number"),
+        ({"top_p": 1.5}, "top_p 1.5 is no number from 0 to 1"),
+        ({"top_k": -1}, "top_k -1 is no whole number from 0 up"),
+        ({"seed": -1}, "seed -1 is no whole number from 0"),
+        ({"seed": "a"}, "seed 'a' is no whole number"),
+        ({"max_new_tokens": 0}, "max_new_tokens 0 is no whole number from 1 up"),
+        ({"max_new_tokens": 1.5}, "max_new_tokens 1.5 is no whole number"),
+        ({"block": 0}, "block 0 is no whole number"),
+        ({"steps": 0}, "steps 0 is no whole number"),
+        ({"accept": 1.1}, "accept 1.1 is no number from 0 to 1"),
+        ({"threshold": 1.2}, "threshold 1.2 is no number up to 1"),
+        ({"threshold": float("nan")}, "threshold nan"),
+        ({"factor": -1.0}, "factor -1.0 is no number"),
+        ({"entropy_bound": float("inf")}, "entropy_bound inf"),
+        ({"tokens_per_step": 0}, "tokens_per_step 0 is no whole number"),
+        ({"tokens_per_step": 1.5}, "tokens_per_step 1.5 is no whole number"),
+        ({"system": 3}, "system 3 is no text"),
+        ({"temperatur": 1}, "there is no option 'temperatur': did you mean temperature?"),
     ],
 )
 def test_every_value_out_of_range_has_its_sentence(given, sentence):
     with pytest.raises(MezzotintError, match=re.escape(sentence)) as caught:
-        Settings(**given).check()
-    assert str(caught.value)[0].islower() or str(caught.value).startswith("--")
+        Options.of(given)
+    assert str(caught.value)[0].islower()
     assert not str(caught.value).endswith(".")
 
 
 @pytest.mark.parametrize(
-    ("given", "options"),
+    ("given", "sentence"),
     [
-        ({}, {}),
-        ({"mode": "diffusion"}, {}),
-        ({"mode": "diffusion", "rule": "entropy"}, {"rule": "entropy", "level": LEVELS["entropy"]}),
-        ({"mode": "diffusion", "level": 0.5}, {"rule": "threshold", "level": 0.5}),
-        ({"mode": "diffusion", "block": 4, "correct": True}, {"block": 4, "correct": True}),
-        ({"temperature": 0.0, "top_p": 1.0}, {"temperature": 0.0, "top_p": 1.0}),
+        ({"block": 8}, "block belongs to mode diffusion: leave it out of mode verify"),
+        ({"threshold": 0.5}, "threshold belongs to mode diffusion"),
+        ({"correct": False}, "correct belongs to mode diffusion"),
+        ({"mode": "diffusion", "accept": 0.1, "correct": False}, "leave one out"),
+        ({"mode": "diffusion", "threshold": -0.1}, "threshold -0.1 is not from 0 to 1"),
+        ({"mode": "diffusion", "threshold": 0.1, "factor": 1.0}, "threshold and factor are two rules"),
+        ({"mode": "diffusion", "block": 65}, "in blocks of 65"),
     ],
 )
-def test_only_what_was_given_is_passed_on(given, options):
-    settings = Settings(**given)
-    settings.check()
-    always = {"mode": settings.mode, "max_new_tokens": 256, "seed": 0}
-    assert settings.writing() == always | options
+def test_what_does_not_go_together_has_its_sentence(given, sentence, tiny):
+    model = mezzotint_load(tiny)
+    with pytest.raises(MezzotintError, match=re.escape(sentence)):
+        model.generate("hi", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"), [({"backend": "cuda"}, "no backend 'cuda'"), ({"threads": 0}, "0 threads")]
+)
+def test_what_cannot_be_opened_with_is_said_first(given, sentence):
+    with pytest.raises(MezzotintError, match=sentence):
+        Settings(**given).check()
+
+
+def test_only_what_was_given_is_passed_on():
+    assert Settings().writing() == {}
+    assert Settings(options=Options(mode="diffusion", block=4)).writing() == {"mode": "diffusion", "block": 4}
+    assert Settings(options=Options(temperature=0.0, top_p=1.0)).writing() == {"temperature": 0.0, "top_p": 1.0}
 
 
 def test_the_default_model_is_the_one_that_the_cache_knows():
@@ -101,7 +117,8 @@ def test_the_default_model_is_the_one_that_the_cache_knows():
 
 
 def test_every_setting_is_an_option_of_the_commands():
-    assert set(Settings.__dataclass_fields__) < set(inspect.signature(generate).parameters)
+    every = (set(Settings.__dataclass_fields__) - {"options"}) | set(Options.__dataclass_fields__)
+    assert every < set(inspect.signature(generate).parameters)
 
 
 @pytest.mark.parametrize("verb", ["generate", "chat"])
@@ -112,15 +129,4 @@ def test_help_teaches_with_examples_and_loads_no_torch(verb):
     ).stdout
     assert shown.strip().endswith("False")
     assert f"mezzotint {verb}" in shown
-    assert all(word in shown for word in ("--temperature", "--rule", "--threads", "verify"))
-
-
-def test_models_in_torch_take_the_threads_asked_for():
-    before = torch.get_num_threads()
-    try:
-        Settings(threads=3).limit_threads()
-        assert torch.get_num_threads() == 3
-        Settings().limit_threads()
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    assert all(word in shown for word in ("--temperature", "--threshold", "--threads", "verify"))

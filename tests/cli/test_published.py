@@ -61,12 +61,12 @@ def test_it_writes_as_its_authors_do_or_by_another_preset(folder):
     ("options", "message"),
     [
         (["--preset", "nope"], "no decoding preset 'nope'"),
-        (["--rule", "topk"], "--rule is for the default model"),
-        (["--system", "x"], "needs a chat template"),
+        (["--mode", "ar"], "takes no mode"),
+        (["--system", "x"], "needs a chat format"),
         (["--max-new-tokens", "1000"], "reads at most 128"),
-        (["--steps", "-1"], "cannot write in -1 steps"),
-        (["--block", "0"], "in blocks of 0 tokens"),
-        (["--backend", "native"], "--backend is for the default model"),
+        (["--steps", "-1"], "steps -1 is no whole number"),
+        (["--block", "0"], "block 0 is no whole number"),
+        (["--backend", "native"], "the native backend runs causal models"),
         (["--verifier", "elsewhere"], "--verifier is for --preset judged"),
     ],
 )

@@ -46,13 +46,13 @@ def test_a_run_writes_to_stdout_and_counts_on_stderr(model, capsys):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (["--steps", "0"], "cannot write in 0 steps"),
-        (["--steps", "-3"], "cannot write in -3 steps"),
+        (["--steps", "0"], "steps 0 is no whole number"),
+        (["--steps", "-3"], "steps -3 is no whole number"),
         (["--steps", "100000"], "ask for 1 to 10000"),
-        (["--preset", "llada-fast"], "--preset is for models that answer"),
-        (["--temperature", "0.5"], "--temperature is for models that answer"),
-        (["--verifier", "elsewhere"], "--verifier is for models that answer"),
-        (["--family", "idlm"], "--family is for models that answer"),
+        (["--preset", "llada-fast"], "takes no preset: it takes steps"),
+        (["--temperature", "0.5"], "takes no temperature"),
+        (["--verifier", "elsewhere"], "takes no verifier"),
+        (["--family", "idlm"], "family is for published diffusion models"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, sentence, model, capsys):

@@ -56,10 +56,9 @@ def test_it_knows_the_capital_of_france(model):
 def test_both_backends_choose_alike(model):
     """Eight-bit activations move some near ties, no more."""
     ids = model.tokenizer.encode(TEXT)
-    network = model.engine.session.network
-    network.truncate(0)
-    model.engine.session.tokens = []
-    hidden, _ = prefill(network, ids)
+    network, lane = model.loaded.network, model.engine.writer.lanes
+    network.truncate(0, lane)
+    hidden, _ = prefill(network, ids, (), lane)
     native = np.array(network.logits(hidden))
     with torch.inference_mode():
         exact = load_decoder(open_checkpoint(DEFAULT_MODEL))(torch.tensor([ids])).logits[0].numpy()
@@ -77,7 +76,7 @@ def test_control_tokens_that_a_user_types_are_text(model):
 
 
 def test_its_adapter_wins_tokens_and_writes_by_diffusion(model):
-    assert model.engine.session.drafter is not None
+    assert model.loaded.drafter is not None
     answers = [model.generate(prompt, max_new_tokens=48) for prompt in PROMPTS[1:4]]
     assert sum(a.tokens - 1 for a in answers) / sum(a.forwards for a in answers) > 1.5
     drawn = model.generate(PROMPTS[0], mode="diffusion", max_new_tokens=32)

@@ -11,6 +11,7 @@ from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families import AR, BD3LM, MDLM, SED, UDLM, DiffusionBERT, DiffusionLM, Duo, EditFlow, FlexMDM
 from mezzotint.families.base import objective_of
 from mezzotint.families.forms.tokens import whole
+from mezzotint.models.bits import objective_of
 from mezzotint.models.trained import TrainedConfig, TrainedModel, form_of
 from mezzotint.rng import Rng
 

@@ -17,6 +17,7 @@ from mezzotint.league.play import FAMILIES, League, play
 from mezzotint.league.published_ratios import PUBLISHED, ratios
 from mezzotint.league.published_ratios import table as published
 from mezzotint.league.standings import averaged, draw, markdown
+from mezzotint.models.bits import measure, objective_of
 from mezzotint.models.trained import TrainedModel
 from mezzotint.objectives.bits import measure
 
