@@ -138,4 +138,4 @@ def test_a_picture_that_cannot_be_is_refused_first(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     said = refused(capsys, "league", "--plot", tmp_path / "file" / "x.svg", "--out", tmp_path / "league")
     # what is missing first, the place or the package that draws, depends on what is installed
-    assert "choose another place" in said or "extra package" in said
+    assert "choose another place" in said or "needs matplotlib" in said

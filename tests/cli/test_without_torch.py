@@ -29,8 +29,8 @@ import mezzotint
 model = mezzotint.load()
 texts = {{m: model.generate("Why is the sky blue?", mode=m, max_new_tokens=24).text for m in {MODES}}}
 rules = [
-    model.generate("Name one", mode="diffusion", rule=rule, max_new_tokens=12).text
-    for rule in ("factor", "entropy", "topk")
+    model.generate("Name one", mode="diffusion", max_new_tokens=12, **rule).text
+    for rule in ({"factor": 1.0}, {"entropy_bound": 0.1}, {"tokens_per_step": 2})
 ]
 print(json.dumps([texts, rules, "torch" in sys.modules]))
 """
