@@ -19,7 +19,6 @@ from mezzotint.evaluate.bench.machine import commit, machine, slug, versions
 from mezzotint.evaluate.generative import counted
 from mezzotint.families.base import objective_of
 from mezzotint.league.play import FAMILIES, held_windows
-from mezzotint.models.bits import measure, objective_of
 from mezzotint.models.trained import TrainedModel
 from mezzotint.objectives.bits import measure
 from mezzotint.recipes import load

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from mezzotint.models.bits import objective_of
 
 from mezzotint.batch import Batch
 from mezzotint.data.characters import Characters
@@ -11,7 +12,6 @@ from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families import AR, BD3LM, MDLM, SED, UDLM, DiffusionBERT, DiffusionLM, Duo, EditFlow, FlexMDM
 from mezzotint.families.base import objective_of
 from mezzotint.families.forms.tokens import whole
-from mezzotint.models.bits import objective_of
 from mezzotint.models.trained import TrainedConfig, TrainedModel, form_of
 from mezzotint.rng import Rng
 

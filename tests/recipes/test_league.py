@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mezzotint.models.bits import measure, objective_of
 
 from mezzotint.batch import Batch
 from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
@@ -17,7 +18,6 @@ from mezzotint.league.play import FAMILIES, League, play
 from mezzotint.league.published_ratios import PUBLISHED, ratios
 from mezzotint.league.published_ratios import table as published
 from mezzotint.league.standings import averaged, draw, markdown
-from mezzotint.models.bits import measure, objective_of
 from mezzotint.models.trained import TrainedModel
 from mezzotint.objectives.bits import measure
 
