@@ -18,7 +18,6 @@ from mezzotint.errors import ConfigError, RequestError
 from mezzotint.families.base import objective_of
 from mezzotint.models.answer import Origin
 from mezzotint.models.base import Asked, Bound
-from mezzotint.models.bits import measure, objective_of
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
 from mezzotint.models.trained import HOLE, TrainedModel

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from mezzotint.models.bits import objective_of
 
 from mezzotint.batch import Batch
 from mezzotint.data.characters import Characters

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from mezzotint.models.bits import measure, objective_of
 
 from mezzotint.batch import Batch
 from mezzotint.errors import CheckpointError, ConfigError, RequestError, VocabularyError
