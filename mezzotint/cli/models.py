@@ -51,18 +51,20 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command()
 def presets(as_json: AsJson = False) -> None:
-    """List the named ways of decoding published diffusion models, for `mezzotint generate --preset`.
+    """List the decoding methods for published diffusion models: published name, paper, numbers and their defaults.
+
+    `mezzotint generate --preset NAME` takes one; --temperature, --top-p, --steps and --block change its numbers.
 
     Example:
 
       mezzotint models presets
     """
-    from mezzotint.cli.presets import records, rows
+    from mezzotint.cli.presets import HEADS, records, rows
 
     if as_json:
         typer.echo(json.dumps(records(), indent=2))
         return
-    _table(["name", "usual for", "what it is"], rows())
+    _table(HEADS, rows())
 
 
 @app.command()

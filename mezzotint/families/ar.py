@@ -1,7 +1,7 @@
 """The autoregressive model on the diffusion families' trunk, trainer and evaluation: the baseline of every table.
 
 Loss      -log p(x_i | x_1 .. x_{i-1}), exact; [MASK], which text never holds, stands before the first token
-Network   causal, told no time
+Network   causal, without time
 Sampler   left to right, one column at a time, a draw from p; columns before it are kept as keys and values
 Checked   tests/families/test_ar.py
 """

@@ -3,7 +3,7 @@
 Process   processes/markov/process.py over processes/markov/chain.py; all chains: processes/markov/by_name.py
 Loss      eq. 5: KL(q(x_{t-1} | x_t, x_0), p(x_{t-1} | x_t)) at one t of 1 .. T, -log p(x_0 | x_1) at t = 1, plus
           weight times -log p(x_0 | x_t) at that t.  Ours: `even`, cross-entropy alone
-Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); told t
+Network   p(x_0 | x_t), plugged in for x_0 (eq. 4, "x0-parameterisation"); conditioned on t
 Bound     T times the first part of the loss, plus what starting from the prior costs (eq. 1)
 Sampler   the same posterior, over one step of the chain or several; the end is a draw, the likeliest tokens in print
 Differs   [MASK] gets no probability (`never`): the paper leaves that to training, and a trace leaves masks in texts
@@ -52,7 +52,7 @@ class D3PM:
     """Neighbours of every id, by any embeddings (`nearest` of processes/markov/transition_matrices.py); the text's,
     where there are none."""
 
-    def told(self, ids: Tensor, vocab: int) -> "D3PM":
+    def counted(self, ids: Tensor, vocab: int) -> "D3PM":
         """With what the chain needs to know of a text Long[N]."""
         counts = self.counts or (by_name.occurrences(ids, vocab) if self.table == "information" else ())
         near = self.nearest or (by_name.alike(ids, vocab, self.width) if self.transition == "neighbours" else ())

@@ -46,7 +46,7 @@ class DiffusionBERT:
     """Of the cross-entropy in the loss: D3PM's lambda."""
     sampler: Literal["exact", "published"] = "exact"
 
-    def told(self, ids: Tensor, vocab: int) -> "DiffusionBERT":
+    def counted(self, ids: Tensor, vocab: int) -> "DiffusionBERT":
         """With the occurrences of every id in a text Long[N], if they are not given."""
         return self if self.counts else replace(self, counts=occurrences(ids, vocab))
 

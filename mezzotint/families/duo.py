@@ -7,7 +7,7 @@ Curriculum  sec. 4.1, objectives/duo.py: the network first reads softmax(w / tau
           `largest`: Duo++'s, which draws only what that softmax is made of.  Differs from its code, which takes x_0 for
           the argmax wherever it is drawn, and never gives the highest noise to the last ids
 Distillation  sec. 4.2, objectives/duo.py `Consistency`
-Network   softmax over the clean token, told t
+Network   softmax over the clean token, conditioned on t
 Sampler   the posterior step of UDLM, decode/samplers/psi_samplers.py mixes it with noise anew; optionally from a
           nucleus of p(x_0), and with argmax in the last step ("greedy")
 Checked   tests/parity/test_duo.py, test_duo_operator.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)

@@ -4,7 +4,7 @@ Process   processes/mixture_path.py: kappa = alpha, the paper's time is 1 - t, x
           `kept`: a conditional coupling of noise and text, as the paper has one, instead of the independent one
 Loss      generalised KL, per column: -rate (p(x_t) - [x_t = x_0] + [x_t != x_0] log p(x_0)), rate = kappa'/(1 - kappa);
           or plain cross-entropy at every column; t down to 1e-3
-Network   p(x_0 | x_t), the ordinary posterior; told t; logits untouched, [MASK] keeps its mass in the loss
+Network   p(x_0 | x_t), the ordinary posterior; conditioned on t; logits untouched, [MASK] keeps its mass in the loss
 Sampler   Euler on the mixture path: x_0 ~ p, then a jump with probability 1 - exp(-h lambda), lambda the summed rates,
           to a token drawn by rate; the last step writes x_0; optionally a divergence-free term (`churn`)
 Bound     generalised KL over uniform levels; loose for a uniform source (a path jumps once): no rival of UDLM's

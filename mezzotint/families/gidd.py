@@ -5,7 +5,7 @@ Loss      Theorem 2, processes/interpolating.py: w (KL(q_t(. | x_0), q_t(. | x_t
           q_t(z | x_0), eq. 11, is the bound's; training takes the "dynamic" weights of sec. 4.3, at most 2, or the
           bound's clipped at 2; t in [1e-4, 1 - 1e-4].  "dynamic" is the code's, with sigmoid(-t) where the paper has
           the log signal-to-noise ratio
-Network   softmax over the clean token with no mass on [MASK], told t; nothing is carried over
+Network   softmax over the clean token with no mass on [MASK], conditioned on t; nothing is carried over
 Sampler   the plug-in posterior, eq. 9, from all [MASK], optionally without chances below `min_p`; the published one
           starts one step late and leaves masks at its end.  Self-correction of finished texts:
           decode/samplers/self_correction.py

@@ -2,7 +2,7 @@
 
 Process   q(x_t | x_0) keeps a token with alpha = exp(-sigma), else draws it from the limit: [MASK] ("absorb",
           processes/absorbing.py) or any id ("uniform", processes/uniform.py); both are processes/score_noise.py
-Network   log scores s_y = log p_t(y) / p_t(x_t), told t; sec. 3.2 and App. C.2: 0 at the present token; for absorbing
+Network   log scores s_y = log p_t(y) / p_t(x_t), given t; sec. 3.2 and App. C.2: 0 at the present token; for absorbing
           noise minus log(e^sigma - 1) minus log(V - 1), `Scaled`; for uniform noise `Mixed`, where the paper has no
           scale and an error at the noise end counts up to 1 / eps times (`scaled=false`).  A network that answers
           p(x_0) instead: `Ratios`, where s_y = log x_0 + log(alpha / (1 - alpha)) on masks is MDLM's loss

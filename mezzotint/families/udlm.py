@@ -4,8 +4,8 @@ Process   processes/uniform.py, over all ids but the tokenizer's [MASK] (the pap
 Loss      eq. 17, in the form of GIDD's Theorem 2 (processes/interpolating.py `weight`, `divergence`), which is equal:
           -alpha' / (alpha N q(x_t | x_0)) (KL(q(. | x_0), q(. | x_theta)) + r - log r - 1), q the marginals at t; eq.
           14 for T steps: `finite`, whose last step is the reconstruction.  Ours: `even`, plain cross-entropy
-Network   sec. 4: softmax over the clean token, nothing carried over, told t; best is the leave-one-out posterior, which
-          does not look at the column's own token
+Network   sec. 4: softmax over the clean token, nothing carried over, given t; best is the leave-one-out posterior,
+          which does not look at the column's own token
 Sampler   the posterior step, eq. 15: every column may change in every step
 Guidance  sec. 3: D-CFG and D-CBG in decode/guidance/classifier.py, on `step` here or on MDLM's; trained by
           objectives/class_conditional.py

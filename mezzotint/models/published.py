@@ -8,7 +8,7 @@ from mezzotint.decode.generation import Generation, Written
 from mezzotint.decode.methods.diffusion_gemma import CanvasModel, UniformCanvases
 from mezzotint.decode.methods.dreamon import DreamOn, DreamOnRun
 from mezzotint.decode.methods.registry import Method, method
-from mezzotint.decode.methods.speculative import may_judge
+from mezzotint.decode.methods.speculative import may_verify
 from mezzotint.decode.run import MaskedModel
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
 from mezzotint.denoisers.published.open import AlignedNetwork, PublishedModel
@@ -65,7 +65,7 @@ def named(published: PublishedModel, name: str) -> Method | UniformCanvases:
         ConfigError: there is none.
     """
     how = method(name)
-    return how.told(published.generation) if isinstance(how, UniformCanvases) else how
+    return how.with_numbers_of(published.generation) if isinstance(how, UniformCanvases) else how
 
 
 def begin(
@@ -154,7 +154,7 @@ def fill(
 def _checked(verifier: PublishedModel, published: PublishedModel, model: MaskedModel, longest: int) -> AlignedNetwork:
     """The verifier's network."""
     network = verifier.network
-    if not isinstance(network, AlignedNetwork) or not may_judge(network, verifier.attention):
+    if not isinstance(network, AlignedNetwork) or not may_verify(network, verifier.attention):
         raise ConfigError(f"{verifier.name} cannot check drafts: only a causal model can")
     words = [_words(each) for each in (verifier, published)]
     if model.words > verifier.vocab or (None not in words and words[0] != words[1]):

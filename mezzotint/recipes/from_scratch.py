@@ -146,7 +146,7 @@ def informed(family: AnyFamily, corpus: Corpus) -> AnyFamily:
     """The family with what it asks of the text to train on and was not given: how often ids are, which are alike."""
     if not isinstance(family, D3PM | DiffusionBERT):
         return family
-    return family.told(torch.from_numpy(np.array(corpus.train.ids)), corpus.vocabulary.vocab)
+    return family.counted(torch.from_numpy(np.array(corpus.train.ids)), corpus.vocabulary.vocab)
 
 
 def small(family: AnyFamily, *, timed: bool = False) -> Small:

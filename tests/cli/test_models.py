@@ -43,10 +43,13 @@ def test_list_prints_a_table_without_colours_into_a_pipe(empty_cache, out):
 
 def test_presets_are_listed_with_the_families_they_are_usual_for(out):
     rows = {row[0]: row[1:] for row in (line.split("\t") for line in out("presets").splitlines())}
-    assert rows["llada-ref"] == ["llada, mmada, llada_moe", "block 32"]
-    assert rows["dreamon"][0] == "dreamon"
-    assert "choose threshold tau 0.9" in rows["llada-fast"][1]
-    assert json.loads(out("presets", "--json"))["dreamon"]["first"] == 4
+    assert rows["llada-ref"][:2] == ["LLaDA", "arXiv 2502.09992"]
+    assert rows["llada-ref"][4:] == ["llada, mmada, llada_moe", "block 32, temperature 0.0"]
+    assert rows["dreamon"][4] == "dreamon"
+    assert rows["wino"][0] == "WINO"
+    assert "threshold_back 0.9" in rows["wino"][5]
+    assert "choose threshold tau 0.9" in rows["llada-fast"][5]
+    assert json.loads(out("presets", "--json"))["dreamon"]["settings"]["first"] == 4
 
 
 def test_where_prints_paths_only(empty_cache, out):

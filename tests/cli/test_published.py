@@ -67,7 +67,7 @@ def test_it_writes_as_its_authors_do_or_by_another_preset(folder):
         (["--steps", "-1"], "steps -1 is no whole number"),
         (["--block", "0"], "block 0 is no whole number"),
         (["--backend", "native"], "the native backend runs causal models"),
-        (["--verifier", "elsewhere"], "--verifier is for --preset judged"),
+        (["--verifier", "elsewhere"], "--verifier is for --preset speculative"),
     ],
 )
 def test_what_it_cannot_do_is_a_sentence(folder, options, message):
@@ -126,15 +126,17 @@ def test_a_causal_network_that_checks_its_own_drafts(tmp_path):
     assert numbers["mode"] == "idlm"
     assert numbers["forwards"] <= 12
     other = tiny_folders.folder(tmp_path / "causal", config, seed=3, normed=True)
-    judged = mezzotint(
-        *("generate", "word7 word8", "--model", str(path), "--family", "idlm", "--preset", "judged"),
+    verified = mezzotint(
+        *("generate", "word7 word8", "--model", str(path), "--family", "idlm", "--preset", "speculative"),
         *("--verifier", str(other), "--json", *NEW),
     )
-    assert judged.returncode == 0, judged.stderr
-    assert json.loads(judged.stdout)["text"] != numbers["text"]
-    unjudged = mezzotint("generate", "hello", "--model", str(path), "--family", "idlm", "--preset", "judged", *NEW)
-    assert unjudged.returncode == 2
-    assert "--verifier FOLDER" in unjudged.stderr
+    assert verified.returncode == 0, verified.stderr
+    assert json.loads(verified.stdout)["text"] != numbers["text"]
+    unverified = mezzotint(
+        "generate", "hello", "--model", str(path), "--family", "idlm", "--preset", "speculative", *NEW
+    )
+    assert unverified.returncode == 2
+    assert "--verifier FOLDER" in unverified.stderr
 
 
 def test_a_blank_is_filled_with_as_many_tokens_as_the_model_takes(tmp_path):

@@ -14,7 +14,7 @@ from mezzotint.decode.loop import decode
 from mezzotint.decode.methods.diffusion_gemma import uniform_of
 from mezzotint.decode.methods.klass import KlassRule
 from mezzotint.decode.methods.llada21_editing import EditedBlocks
-from mezzotint.decode.methods.wino import Wino, WinoReader
+from mezzotint.decode.methods.wino import WinoReader, WinoRule
 from mezzotint.decode.plan import Blocks, floored, linear, multiples
 from mezzotint.decode.propose import Draw, GumbelOrder, entropy, likeliest, probable
 from mezzotint.decode.reader import Reader
@@ -147,18 +147,18 @@ def test_15_the_canvas_sees_no_shadow():
     canvas, valid = lay_out(net, PROMPTS, 8)
     plain, shadow = Reader(net.network, valid=valid), WinoReader(net.network, MASK, valid)
     step = next(Blocks(4)(canvas))
-    main, judged = shadow(canvas, step).chunk(2, 1)
+    main, verified = shadow(canvas, step).chunk(2, 1)
     torch.testing.assert_close(main, plain(canvas, step), atol=1e-5, rtol=1e-4)
     changed = replace(canvas, tokens=canvas.tokens.scatter(-1, step.window.columns()[:, 1:2], 3))
     moved = shadow(changed, step).chunk(2, 1)[1]
-    torch.testing.assert_close(moved[:, 1], judged[:, 1], atol=1e-5, rtol=1e-4)
-    assert (moved[:, 0] - judged[:, 0]).abs().max() > 1e-4
+    torch.testing.assert_close(moved[:, 1], verified[:, 1], atol=1e-5, rtol=1e-4)
+    assert (moved[:, 0] - verified[:, 0]).abs().max() > 1e-4
 
 
 def test_wino_reopens_and_still_finishes():
     net = model()
     canvas, valid = lay_out(net, PROMPTS, 16)
-    rule = Wino(Unmask(likeliest, shapers=(), prior=net.prior), wide=0.1, narrow=0.8)
+    rule = WinoRule(Unmask(likeliest, shapers=(), prior=net.prior), threshold=0.1, threshold_back=0.8)
     path = [canvas, *decode(canvas, WinoReader(net.network, MASK, valid), rule, Blocks(16, steps=16))]
     left = [int(each.open.sum()) for each in path]
     assert left[-1] == 0

@@ -70,7 +70,7 @@ def test_an_end_stops_it_and_rows_do_not_wait_for_each_other():
     [
         ({"steps": 4}, "a number of steps"),
         ({"edit": 0.5}, "edits"),
-        ({"choose": Klass()}, "KLASS"),
+        ({"choose": Klass()}, "a choice that looks at earlier steps"),
         ({"cache": DualCache()}, "an approximate cache"),
         ({"confidence": "ancestral"}, "an ancestral schedule"),
     ],

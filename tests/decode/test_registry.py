@@ -4,7 +4,7 @@ import pytest
 
 from mezzotint.config import from_json, to_json
 from mezzotint.decode.methods.freedave import FreeDave
-from mezzotint.decode.methods.registry import METHODS, method, tuned
+from mezzotint.decode.methods.registry import ABOUT, METHODS, method, tuned
 from mezzotint.denoisers.published.families import FAMILIES
 from mezzotint.errors import ConfigError
 
@@ -42,6 +42,7 @@ def test_it_exists_under_its_name_and_is_plain_data(name):
 
 
 def test_what_a_family_is_usually_decoded_with_exists():
+    assert set(ABOUT) == set(METHODS)
     assert {row.method for row in FAMILIES.values()} <= set(METHODS)
 
 

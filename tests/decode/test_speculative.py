@@ -68,17 +68,17 @@ def test_a_network_that_is_right_wins_a_stride_for_every_pass():
     made = run(SelfVerified(stride=4), net, 20, [[1, 2]])
     assert made.texts == [table[1:21].argmax(-1).tolist()]
     assert made.passes == 1 + 5
-    judged = run(Speculative(ahead=4), replace(net, verifier=net.network), 20, [[1, 2]])
-    assert judged.texts == made.texts
+    verified = run(Speculative(ahead=4), replace(net, verifier=net.network), 20, [[1, 2]])
+    assert verified.texts == made.texts
     # two passes for the four drafts and the verifier's own token
-    assert judged.passes == 2 * 4
+    assert verified.passes == 2 * 4
 
 
 BATCH = [[1, 2, 3, 4, 6], [9], [7, 8], [10, 11, 12], [3]]
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("kind", [SelfVerified(stride=3), Speculative(ahead=3)], ids=["introspective", "judged"])
+@pytest.mark.parametrize("kind", [SelfVerified(stride=3), Speculative(ahead=3)], ids=["self-verified", "speculative"])
 @pytest.mark.parametrize("seed", [3, 7])
 @pytest.mark.parametrize("stop", [(), (STOP,)], ids=["endless", "ending"])
 def test_texts_share_passes_and_say_what_each_says_alone(kind, temperature, seed, stop):
@@ -124,7 +124,7 @@ def test_masks_see_the_drafts_before_their_set_and_nothing_of_other_sets():
     ]
 
 
-def test_what_cannot_be_judged_is_refused():
+def test_what_cannot_be_verified_is_refused():
     with pytest.raises(ConfigError, match="--verifier"):
         Speculative().begin(model(), PROMPTS, 4)
     with pytest.raises(ConfigError, match="only a causal network"):

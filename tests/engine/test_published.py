@@ -119,7 +119,7 @@ def greedy(published, prompt, length):
 @torch.no_grad()
 def test_a_causal_model_has_the_last_word_over_a_masked_one(tmp_path, causal):
     _, published = made(tmp_path, "open_dcoder")
-    texts = write(published, [[7, 8, 9], [10]], 20, named(published, "judged"), verifier=causal).texts
+    texts = write(published, [[7, 8, 9], [10]], 20, named(published, "speculative"), verifier=causal).texts
     assert texts == [greedy(causal, prompt, 20) for prompt in ([7, 8, 9], [10])]
 
 
@@ -141,7 +141,7 @@ def test_idlm_writes_what_its_own_causal_pass_writes(tmp_path):
 
 def test_verifiers_that_cannot_check_are_refused(tmp_path, causal):
     _, published = made(tmp_path, "open_dcoder")
-    how = named(published, "judged")
+    how = named(published, "speculative")
     with pytest.raises(ConfigError, match="only a causal model can"):
         begin(published, [[7]], 4, how, verifier=published)
     other = folder(tmp_path / "other", {"model_type": "qwen3"}, normed=True)

@@ -228,9 +228,9 @@ TEXT = torch.tensor([0, 1, 2, 1, 0, 2, 0, 1, 2, 2, 1, 0]).repeat(40)
 
 @pytest.mark.parametrize("transition", ["uniform", "neighbours"])
 def test_by_information_every_step_takes_as_much_of_what_is_known(transition):
-    settings = D3PM(transition=transition, table="information", steps=9, width=2).told(TEXT, 5)
+    settings = D3PM(transition=transition, table="information", steps=9, width=2).counted(TEXT, 5)
     assert sum(settings.counts) == len(TEXT)
-    assert settings.told(TEXT, 5) == settings
+    assert settings.counted(TEXT, 5) == settings
     chain = settings.build(5, 3).process.chain
     p_0 = torch.tensor(settings.counts).double() / len(TEXT)
     left = []
@@ -245,7 +245,7 @@ def test_by_information_every_step_takes_as_much_of_what_is_known(transition):
 
 
 def test_into_masks_the_table_by_information_is_the_standard_one():
-    one, two = (D3PM(table=table, steps=9).told(TEXT, 5).build(5, 3) for table in ("information", "standard"))
+    one, two = (D3PM(table=table, steps=9).counted(TEXT, 5).build(5, 3) for table in ("information", "standard"))
     torch.testing.assert_close(one.process.chain.alpha, two.process.chain.alpha)
 
 
@@ -253,7 +253,7 @@ def test_neighbours_are_those_that_are_used_alike():
     # the first three stand between the others, and the others between them
     dice = torch.randint(0, 3, (6000,), generator=torch.Generator().manual_seed(0))
     text = dice + 3 * (torch.arange(6000) % 2)
-    settings = D3PM(transition="neighbours", width=2).told(text, 8)
+    settings = D3PM(transition="neighbours", width=2).counted(text, 8)
     assert [set(near) for near in settings.nearest] == [{1, 2}, {0, 2}, {0, 1}, {4, 5}, {3, 5}, {3, 4}, set(), set()]
     assert settings.counts == ()
 
@@ -267,7 +267,7 @@ def test_chains_that_need_a_text_say_so():
         with pytest.raises(ConfigError, match=sentence):
             D3PM(**edits).build(5, 3)
     with pytest.raises(ConfigError, match="a matrix over all 5000 ids"):
-        D3PM(transition="neighbours").told(TEXT, 5000)
+        D3PM(transition="neighbours").counted(TEXT, 5000)
 
 
 def test_known_matrices():

@@ -1,12 +1,15 @@
 """The choices of a preset as records: how columns are chosen, and what the network need not read again."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from mezzotint.config import Named, config
 from mezzotint.decode.caches.policies import Delayed, Dual, FinishedBlocks, Policy, Prefix, Sorted, UpToBlock, nothing
 from mezzotint.decode.caches.suffix_dropout import SuffixDropout
+from mezzotint.decode.methods.entropy_bound import JointBound
+from mezzotint.decode.methods.klass import KlassRule
+from mezzotint.decode.rule import Rule, Unmask
 from mezzotint.decode.select import (
     Above,
     AtMost,
@@ -24,20 +27,51 @@ from mezzotint.decode.select import (
 Chance = Annotated[float, Field(ge=0)]
 
 
+class ColumnChoice:
+    """Which columns a step writes: a selector, and what it needs beside the confidences of open columns."""
+
+    needs_whole_window: ClassVar[bool] = False
+    """It looks at every column of the window, decided ones too, or at distances between them."""
+    depends_on_history: ClassVar[bool] = False
+    """It looks at earlier steps, so that what comes next does not follow from the canvas alone."""
+
+    @property
+    def may_write_nothing(self) -> bool:
+        """Whether a step that the schedule gives no column writes none."""
+        return False
+
+    def build(self) -> Select:
+        """The selector."""
+        raise NotImplementedError
+
+    def rule(self, rule: Unmask, by_entropy: bool) -> Rule:
+        """The rule that this choice makes of one with its selector.
+
+        Args:
+            rule: selects by `build`.
+            by_entropy: whether its confidences are negative entropies.
+        """
+        return rule
+
+
 @config
-class Scheduled:
+class Scheduled(ColumnChoice):
     """As many as the schedule says, at least one, the surest first."""
 
     kind: Literal["scheduled"] = "scheduled"
     exact: bool = False
     """Commit nothing where the schedule says nothing, as Dream does."""
 
+    @property
+    def may_write_nothing(self) -> bool:
+        return self.exact
+
     def build(self) -> Select:
         return by_budget if self.exact else most_confident
 
 
 @config
-class Sequential:
+class Sequential(ColumnChoice):
     """As many as the schedule says, from left to right."""
 
     kind: Literal["sequential"] = "sequential"
@@ -47,7 +81,7 @@ class Sequential:
 
 
 @config
-class TopN:
+class TopN(ColumnChoice):
     """The `n` surest, whatever the schedule says."""
 
     kind: Literal["top"] = "top"
@@ -58,7 +92,7 @@ class TopN:
 
 
 @config
-class Threshold:
+class Threshold(ColumnChoice):
     """All that are surer than `tau`; with entropies as confidence, `tau` is minus the largest one in nats."""
 
     kind: Literal["threshold"] = "threshold"
@@ -74,7 +108,7 @@ class Threshold:
 
 
 @config
-class ByFactor:
+class ByFactor(ColumnChoice):
     """The most columns n, surest first, with (n + 1) (1 - c_n) < f."""
 
     kind: Literal["factor"] = "factor"
@@ -87,7 +121,7 @@ class ByFactor:
 
 
 @config
-class Bounded:
+class Bounded(ColumnChoice):
     """The surest columns whose entropies sum to at most `gamma` nats, the largest not counted."""
 
     kind: Literal["entropy-bound"] = "entropy-bound"
@@ -98,11 +132,15 @@ class Bounded:
     def build(self) -> Select:
         return EntropyBound(self.gamma, self.inclusive)
 
+    def rule(self, rule: Unmask, by_entropy: bool) -> Rule:
+        return rule if by_entropy else JointBound(rule, self.gamma)
+
 
 @config
-class Leap:
+class Leap(ColumnChoice):
     """The scheduled columns, and the sure ones around those that are very sure."""
 
+    needs_whole_window: ClassVar[bool] = True
     kind: Literal["leap"] = "leap"
     anchor: Chance = 0.9
     near: Chance = 0.75
@@ -115,17 +153,22 @@ class Leap:
 
 
 @config
-class Klass:
+class Klass(ColumnChoice):
     """Sure columns whose prediction has stopped moving, else the scheduled ones."""
 
+    needs_whole_window: ClassVar[bool] = True
+    depends_on_history: ClassVar[bool] = True
     kind: Literal["klass"] = "klass"
     tau: Chance = 0.6
     eps: Chance = 0.015
     history: int = Field(default=2, gt=0)
 
     def build(self) -> Select:
-        """What is committed where nothing stands still; `klass.KlassRule` does the rest."""
+        """What is written where no prediction has stopped moving."""
         return most_confident
+
+    def rule(self, rule: Unmask, by_entropy: bool) -> Rule:
+        return KlassRule(rule, self.tau, self.eps, self.history)
 
 
 Choice = Annotated[

@@ -97,7 +97,7 @@ class UniformCanvases:
         """
         return CanvasRun(self, model, prompts, length, seeds)
 
-    def told(self, generation: Mapping[str, Any]) -> "UniformCanvases":
+    def with_numbers_of(self, generation: Mapping[str, Any]) -> "UniformCanvases":
         """With the numbers of a checkpoint's generation_config.json where it names them.
 
         Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Places, Span, Step
 from mezzotint.decode.generation import Generation
-from mezzotint.decode.methods.choices import ExactCache, Klass
+from mezzotint.decode.methods.choices import ExactCache
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.plan import following, multiples
 from mezzotint.decode.reader import ClassifierFreeGuidance, Reader
@@ -49,7 +49,7 @@ class FreeDave:
             "a sliding window": how.sliding,
             "a seeded block": how.seeded,
             "an ancestral schedule": how.confidence == "ancestral",
-            "KLASS": isinstance(how.choose, Klass),
+            "a choice that looks at earlier steps": how.choose.depends_on_history,
             "a number of steps": how.steps is not None or how.steps_per_block is not None,
             "an approximate cache": model.block is None and how.cache.kind not in ("none", "exact"),
         }

@@ -26,8 +26,6 @@ from mezzotint.decode.methods.choices import (
     ThinnedSuffix,
     Threshold,
 )
-from mezzotint.decode.methods.entropy_bound import JointBound
-from mezzotint.decode.methods.klass import KlassRule
 from mezzotint.decode.methods.llada21_editing import EditedBlocks
 from mezzotint.decode.plan import (
     Blocks,
@@ -146,7 +144,7 @@ def decoding(preset: Preset, model: MaskedModel, length: int) -> Decoding:
         guidance=preset.guidance,
         halt=preset.halt and preset.ends != "never",
         settled=preset.edit is not None,
-        focus=preset.edit is None and not preset.leftward and not isinstance(preset.choose, Leap | Klass),
+        focus=preset.edit is None and not preset.leftward and not preset.choose.needs_whole_window,
     )
 
 
@@ -163,7 +161,7 @@ def _plan(preset: Preset, size: int, model: MaskedModel) -> Plan:
         share=preset.steps_per_block is None,
         patient=preset.patient,
         # a cache wants to see a window's first step
-        lazy=isinstance(preset.choose, Scheduled) and preset.choose.exact and isinstance(preset.cache, NoCache),
+        lazy=preset.choose.may_write_nothing and preset.cache.kind == "none",
     )
 
 
@@ -185,11 +183,8 @@ def _rule(preset: Preset, model: MaskedModel, size: int) -> Rule:
     select = preset.choose.build()
     select = Leftward(select, preset.leftward) if preset.leftward else select
     rule = Unmask(propose, select, shapers=shapers, edit=edit)
-    if isinstance(preset.choose, Bounded) and preset.confidence != "entropy":
-        return JointBound(rule, preset.choose.gamma)
-    if isinstance(preset.choose, Klass):
-        return KlassRule(rule, preset.choose.tau, preset.choose.eps, preset.choose.history)
-    return Seeded(rule, model.block or 1) if preset.seeded else rule
+    made = preset.choose.rule(rule, preset.confidence == "entropy")
+    return Seeded(rule, model.block or 1) if preset.seeded and made is rule else made
 
 
 def _filters(preset: Preset) -> tuple[Filter, ...]:

@@ -27,7 +27,7 @@ from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.rng import Rng
 
-Judge = Callable[[Texts, Sequence[bool]], tuple[list[list[int]], list[int]]]
+Verify = Callable[[Texts, Sequence[bool]], tuple[list[list[int]], list[int]]]
 """(texts, which of them go on) -> the next tokens of each, at least one for those; and the columns that passes read."""
 
 
@@ -70,11 +70,11 @@ class Speculative:
         if verifier is None:
             raise ConfigError("there is no causal model to check the drafts: name its folder, --verifier FOLDER")
 
-        def judge(seeds: Tensor, ends: list[int]) -> Judge:
+        def verify(seeds: Tensor, ends: list[int]) -> Verify:
             reading = CausalBatch(verifier, max(ends), model.device)
             return _Two(model, reading, self.ahead, Choose(self.temperature, self.top_p, seeds), ends)
 
-        return SpeculativeRun(model, judge, prompts, length, seeds)
+        return SpeculativeRun(model, verify, prompts, length, seeds)
 
 
 @config
@@ -95,19 +95,19 @@ class SelfVerified:
             ConfigError: a network that sees columns behind, or does not predict the next column.
             CanvasError: no prompt or an empty one, or a length that is not positive.
         """
-        if not may_judge(model.network, model.sees):
+        if not may_verify(model.network, model.sees):
             raise ConfigError("only a causal network that predicts the next column can check its own drafts")
 
-        def judge(seeds: Tensor, ends: list[int]) -> Judge:
+        def verify(seeds: Tensor, ends: list[int]) -> Verify:
             count = self.stride - 1
             room = max(ends) + count * (count + 2)
             reading = CausalBatch(model.network, room, model.device, model.mask_id, count)
             return _One(model, reading, Choose(self.temperature, self.top_p, seeds), ends)
 
-        return SpeculativeRun(model, judge, prompts, length, seeds)
+        return SpeculativeRun(model, verify, prompts, length, seeds)
 
 
-def may_judge(network: Network, sees: Visibility) -> bool:
+def may_verify(network: Network, sees: Visibility) -> bool:
     """Whether a network writes one by one: it sees no column behind, and predicts the next one."""
     mask, zero, one = sees(0), torch.tensor(0), torch.tensor(1)
     return network.lookback == 1 and mask is not None and not bool(mask(zero, zero, zero, one))
@@ -119,7 +119,7 @@ class SpeculativeRun(Generation):
     def __init__(
         self,
         model: MaskedModel,
-        judge: Callable[[Tensor, list[int]], Judge],
+        verify: Callable[[Tensor, list[int]], Verify],
         prompts: Texts,
         length: int,
         seeds: Sequence[int] | None,
@@ -128,15 +128,15 @@ class SpeculativeRun(Generation):
         if not all(prompts):
             raise CanvasError("a causal network cannot write without a prompt: give at least one token")
         self.model, self.prompts, self.length = model, prompts, length
-        self.judge = judge(self.canvas.seed, [len(prompt) + length for prompt in prompts])
+        self.verify = verify(self.canvas.seed, [len(prompt) + length for prompt in prompts])
         self.stop, self.reads = model.stop, []
 
     def steps(self) -> Iterator[Canvas]:
         texts = [list(prompt) for prompt in self.prompts]
         while any(live := [self._goes_on(*pair) for pair in zip(self.prompts, texts, strict=True)]):
-            won, reads = self.judge(texts, live)
+            accepted, reads = self.verify(texts, live)
             self.reads += reads
-            for text, tokens, alive in zip(texts, won, live, strict=True):
+            for text, tokens, alive in zip(texts, accepted, live, strict=True):
                 text += tokens if alive else []
             self.canvas = self._shown(texts, live)
             yield self.canvas
