@@ -13,7 +13,7 @@ from mezzotint.errors import ConfigError
 from mezzotint.layouts import Attend, Inputs
 
 PROMPTS = [[1, 2, 3, 4, 6, 7, 8], [9, 10]]
-D2F = D2F(block=4, add=0.25, ready=0.75, tau=0.3)
+PLAIN = D2F(block=4, add=0.25, ready=0.75, tau=0.3)
 D3LLM = D2F(block=4, add=0.5, ready=0.75, confidence="entropy", tau=-1.0, leading=True, causal=False, delay=0, every=1)
 
 
@@ -69,7 +69,7 @@ def transcribed(how, net, prompt, length):
 
 @pytest.mark.parametrize("length", [3, 14])
 @pytest.mark.parametrize("shifted", [False, True])
-@pytest.mark.parametrize("how", [D2F, D3LLM, replace(D2F, add=0.0), replace(D2F, tau=0.99)])
+@pytest.mark.parametrize("how", [PLAIN, D3LLM, replace(PLAIN, add=0.0), replace(PLAIN, tau=0.99)])
 def test_it_writes_what_the_published_loop_writes(how, shifted, length):
     net = model(stop=(), shifted=shifted)
     for prompt in PROMPTS:
@@ -80,7 +80,7 @@ def test_it_writes_what_the_published_loop_writes(how, shifted, length):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-@pytest.mark.parametrize("how", [D2F, D3LLM])
+@pytest.mark.parametrize("how", [PLAIN, D3LLM])
 def test_rows_do_not_wait_for_each_other(how, temperature):
     net, how = model(), replace(how, temperature=temperature)
     together = run(how, net, 14, seeds=[5, 6])
@@ -90,7 +90,7 @@ def test_rows_do_not_wait_for_each_other(how, temperature):
 
 
 def test_finished_blocks_of_a_causal_pipeline_are_read_once():
-    made = run(D2F, model(stop=()), 16, PROMPTS[:1])
+    made = run(PLAIN, model(stop=()), 16, PROMPTS[:1])
     assert made.passes > 4
     assert max(made.reads[1:]) < len(PROMPTS[0]) + 16
     assert made.reads[-1] <= 8
@@ -126,4 +126,4 @@ def test_no_block_begins_behind_an_end():
 
 def test_networks_with_blocks_of_their_own_are_refused():
     with pytest.raises(ConfigError, match="follow finished ones"):
-        D2F.begin(model(block=4), PROMPTS, 8)
+        PLAIN.begin(model(block=4), PROMPTS, 8)
