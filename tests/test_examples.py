@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-RAN = ("answer", "watch_the_canvas", "compare_modes")
+RAN = ("answer", "watch_the_canvas", "compare_modes", "train_on_a_text", "published_model", "bound_of_a_text")
+TINY = ("network.width=32", "network.layers=1", "network.heads=2", "length=32", "windows=8", "samples=0")
 
 
 @pytest.fixture
@@ -51,3 +52,29 @@ def test_verify_writes_the_text_of_ar(said):
     lines = said("compare_modes", "Name three birds.", 16).splitlines()
     assert [line.split()[0] for line in lines] == ["ar", "verify", "diffusion"]
     assert lines[1].endswith("the text of ar")
+
+
+def test_a_text_is_learnt_continued_and_filled(said, tmp_path):
+    text = tmp_path / "my.txt"
+    text.write_text("the cat sat on the mat and the dog sat on the cat. The end. " * 60)
+    out = said("train_on_a_text", text, tmp_path / "run", 20, *TINY)
+    assert "20 steps" in out
+    assert re.search(r"^continued: .+", out, re.M)
+    filled = re.search(r"^filled:    (.*)$", out, re.M)
+    assert filled
+    assert "_" not in filled[1]
+    assert filled[1].endswith(" on the mat")
+    bounds = said("bound_of_a_text", "the cat sat", tmp_path / "run").splitlines()
+    assert all(" +- " in line for line in bounds)
+
+
+def test_a_random_folder_is_decoded_by_two_presets(said):
+    out = said("published_model")
+    passes = {name: int(count) for name, count in re.findall(r"^([\w-]+): (\d+) passes", out, re.M)}
+    assert set(passes) == {"dream-ref", "dream-fast"}
+
+
+@pytest.mark.model
+def test_words_in_order_cost_less_than_shuffled(said):
+    ordered, shuffled = (float(line.split()[0]) for line in said("bound_of_a_text").splitlines())
+    assert ordered < shuffled

@@ -64,6 +64,7 @@ class Verbs(TyperGroup):
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb and its arguments; a mistyped verb is told the nearest one."""
         if args and args[0] not in VERBS and (close := difflib.get_close_matches(args[0], VERBS, n=1, cutoff=0.7)):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {close[0]!r}?")
         return super().resolve_command(ctx, args)

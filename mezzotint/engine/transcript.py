@@ -7,8 +7,13 @@ from typing import Protocol
 class Pieces(Protocol):
     """A streaming decoder, such as `data.tokenizer.TextStream`."""
 
-    def push(self, ids: int | Iterable[int]) -> str: ...
-    def flush(self) -> str: ...
+    def push(self, ids: int | Iterable[int]) -> str:
+        """What these ids add to the text, whole characters only."""
+        ...
+
+    def flush(self) -> str:
+        """What is left at the end: a character that never became whole."""
+        ...
 
 
 class Transcript:

@@ -34,7 +34,12 @@ class Writer(Protocol[Lane]):
         ...
 
     def check(self, request: Request) -> None:
-        """Raises RequestError or ConfigError for what cannot be written, before it waits for a lane."""
+        """Refuse what cannot be written, before it waits for a lane.
+
+        Raises:
+            RequestError: a prompt that does not fit, or has holes that cannot be filled.
+            ConfigError: a method that this writer does not have.
+        """
         ...
 
     def begin(self, request: Request) -> Lane:

@@ -25,9 +25,17 @@ Prompt: TypeAlias = str | Chat
 class TextCodec(Protocol):
     """Text to ids and back: `data.tokenizer.Tokenizer`, or the vocabulary of a trained run."""
 
-    def encode(self, text: str) -> list[int]: ...
-    def decode(self, ids: Sequence[int]) -> str: ...
-    def stream(self) -> Pieces: ...
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids."""
+        ...
+
+    def stream(self) -> Pieces:
+        """A decoder for one text, id by id."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,11 @@ class Loaded(Protocol):
         ...
 
     def bound(self, text: str, draws: int, seed: int) -> Bound:
-        """Log-likelihood of a text, or a bound on it."""
+        """Log-likelihood of a text in nats, negated, or an upper bound on that.
+
+        Raises:
+            RequestError: a text that is empty or too long.
+        """
         ...
 
 

@@ -120,7 +120,11 @@ class Options:
         return {name: getattr(self, name) for name, default in plain.items() if getattr(self, name) != default}
 
     def refuse(self, takes: frozenset[str], who: str) -> None:
-        """Raises ConfigError that names the first option which a model does not take."""
+        """Refuse options that a model does not take.
+
+        Raises:
+            ConfigError: the first such option; the message has those that `who` takes.
+        """
         for name in self.given():
             if name not in takes and name not in EVERYBODY:
                 others = ", ".join(sorted(takes))

@@ -31,20 +31,29 @@ PLATE = 8
 class Closes(Protocol):
     """Events that can be stopped."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop what writes them."""
+        ...
 
 
 class Vocabulary(Protocol):
     """What the display needs of a tokenizer."""
 
-    def stream(self) -> Pieces: ...
+    def stream(self) -> Pieces:
+        """A decoder for one text."""
+        ...
 
 
 class Display(Protocol):
     """Shows one answer; `close` is called once, also after an interruption."""
 
-    def show(self, event: Event) -> None: ...
-    def close(self) -> None: ...
+    def show(self, event: Event) -> None:
+        """Take an event to the screen."""
+        ...
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        ...
 
     @property
     def text(self) -> str:

@@ -55,7 +55,12 @@ class HybridWriter:
         return self.network.capacity
 
     def check(self, request: Request) -> None:
-        """Raises RequestError for prompts that do not fit or have holes, ConfigError for what is no mode."""
+        """Refuse what cannot be written, before it waits for a lane.
+
+        Raises:
+            RequestError: a prompt that does not fit, or has holes.
+            ConfigError: a method that is no mode.
+        """
         network = self.network
         if None in request.prompt:
             raise RequestError("a causal network writes from left to right and cannot fill holes: end the prompt there")
