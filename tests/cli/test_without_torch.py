@@ -30,7 +30,7 @@ model = mezzotint.load()
 texts = {{m: model.generate("Why is the sky blue?", mode=m, max_new_tokens=24).text for m in {MODES}}}
 rules = [
     model.generate("Name one", mode="diffusion", max_new_tokens=12, **rule).text
-    for rule in ({"factor": 1.0}, {"entropy_bound": 0.1}, {"tokens_per_step": 2})
+    for rule in (dict(factor=1.0), dict(entropy_bound=0.1), dict(tokens_per_step=2))
 ]
 print(json.dumps([texts, rules, "torch" in sys.modules]))
 """

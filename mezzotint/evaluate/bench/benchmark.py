@@ -16,6 +16,7 @@ from mezzotint.evaluate.bench.prompts import prompts, questions
 from mezzotint.evaluate.bench.setup import Bench, Raced, check
 from mezzotint.evaluate.bench.speed import dealt, measure, turned
 from mezzotint.evaluate.bench.worker import EngineFailed, Worker
+from mezzotint.models.resolve import CAUSAL, resolve
 
 WARM_UP = 32
 """New tokens of the uncounted answers after loading."""
@@ -44,6 +45,9 @@ def run(bench: Bench, command: Sequence[str], tell: Tell, save: Save) -> dict[st
         CheckpointError: the model is not there.
     """
     check(bench)
+    found = resolve(bench.model)
+    if found.kind != CAUSAL:
+        raise ConfigError(f"{bench.model} is a {found.kind} model: the bench compares causal ones with other engines")
     checkpoint = open_checkpoint(bench.model)
     tokenizer = Tokenizer.from_spec(checkpoint.tokenizer)
     chosen = prompts(bench.prompts)
