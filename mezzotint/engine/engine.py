@@ -110,6 +110,8 @@ class Engine:
         with self._state:
             self._closed = True
             for job in (*self._waiting, *self._writing):
+                if not job.done:
+                    job.error = CapacityError("this model was closed while it wrote: load it again")
                 job.cancelled = job.done = True
             self._state.notify_all()
         self.sweep()

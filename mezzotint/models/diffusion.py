@@ -19,7 +19,7 @@ from mezzotint.denoisers.published.families import usual_method
 from mezzotint.denoisers.published.open import PublishedModel, open_published
 from mezzotint.engine.canvas_writer import Begun, CanvasWriter
 from mezzotint.engine.request import Request, Sampling
-from mezzotint.errors import CheckpointError, ConfigError, RequestError
+from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
 from mezzotint.models.answer import Origin
 from mezzotint.models.base import Asked, Bound
 from mezzotint.models.bounds import published_bound
@@ -76,10 +76,18 @@ class LoadedDiffusion:
             memory_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             mask_id=published.mask_id,
             block=published.block,
-            presets=(usual, *sorted(name for name in METHODS if name != usual)),
+            presets=(usual, *sorted(name for name in METHODS if name != usual and self._fits(name))),
             chat=self.tokenizer.has_chat,
             fills=fills(published),
         )
+
+    def _fits(self, name: str) -> bool:
+        """Whether a preset can write with this model as it is; one that needs a verifier cannot."""
+        try:
+            begin(self.published, [[0] * (self.published.block or 1)], self.published.block or 8, METHODS[name], [0])
+        except MezzotintError:
+            return False
+        return True
 
     def answering(self, prompt: str | Sequence[dict[str, Any]], options: Options) -> Asked:
         """See `Loaded`."""
