@@ -39,7 +39,7 @@ class ModelInfo:
 
     def line(self) -> str:
         """In one line."""
-        how = ", ".join(self.modes or self.presets[:1])
+        how = ", ".join(self.modes or self.presets[:1]) or "its family's sampler"
         size = f"{self.parameters / 1e6:.0f} M" if self.parameters >= 1e6 else f"{self.parameters / 1e3:.0f} k"
         kind = {"trained": f"trained {self.family}", "diffusion": f"diffusion ({self.family})"}.get(
             self.kind, self.kind

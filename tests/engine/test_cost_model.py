@@ -8,7 +8,7 @@ from tiny_hybrid import checkpoint, native, prompts
 from mezzotint.engine.hybrid.cost_model import USUAL, measured, worthwhile
 from mezzotint.engine.hybrid.modes import Verify
 from mezzotint.engine.request import Request
-from mezzotint.models import hybrid
+from mezzotint.models import hybrid_networks
 
 
 @pytest.mark.parametrize(
@@ -57,13 +57,13 @@ def test_a_store_too_small_to_measure_in_gets_the_usual_costs():
 def test_costs_are_measured_once_and_kept_until_their_file_is_damaged(tmp_path, monkeypatch):
     monkeypatch.setattr("mezzotint.denoisers.native.build.library", lambda: tmp_path / "kernels.so")
     taken = iter([(1.0, 2.0), (3.0, 4.0), (5.0, 6.0)])
-    monkeypatch.setattr(hybrid, "measured", lambda network, drafter: next(taken))
+    monkeypatch.setattr(hybrid_networks, "measured", lambda network, drafter: next(taken))
     model = checkpoint()
     causal = native(model)
     drafter = draft_with("random", causal, Request(prompts(1)[0], 8))
 
     def costs(threads: int = 1):
-        return hybrid.costs(model, causal, drafter, threads)
+        return hybrid_networks.costs(model, causal, drafter, threads)
 
     assert costs() == costs() == (1.0, 2.0)
     assert costs(threads=2) == (3.0, 4.0)
