@@ -1,4 +1,4 @@
-"""`python -m mezzotint`: the command line."""
+"""`python -m mezzotint` is `mezzotint`, except that Python then finds modules in the current directory too."""
 
 from mezzotint.cli.main import main
 

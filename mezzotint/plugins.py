@@ -7,7 +7,7 @@ process has imported already (docs/decisions/0003-plugins.md says why).
 
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Annotated, Any, Union
@@ -41,11 +41,7 @@ class OneOf:
         return core_schema.with_info_wrap_validator_function(self._read, own, serialization=written)
 
     def plain(self, record: Any) -> dict[str, Any]:
-        """A record as plain JSON values from which the same annotation reads it again.
-
-        Raises:
-            PluginError: its class is inside a function, where no name reaches it.
-        """
+        """A record as plain JSON values from which the same annotation reads it again."""
         values = to_dict(record)
         if type(record) in self.own:
             return values
@@ -65,7 +61,7 @@ class OneOf:
             value = {"kind": value}
         if isinstance(value, dict):
             value = self._named(value, info)
-        if not is_dataclass(value) or type(value) in self.own or _is_ours(type(value)):
+        if type(value) in (*self.own, dict) or _is_ours(type(value)) or type(value).__module__ == "builtins":
             return own(value)
         self._check(value)
         return value
@@ -89,6 +85,7 @@ class OneOf:
         name, called = type(record).__name__, GROUPS[self.group]
         if not is_pydantic_dataclass(type(record)):
             raise PluginError(f"{name} cannot be written into run.json: put mezzotint.extending.config over its class")
+        kind_of(record)
         if not isinstance(record, self.protocol):
             members = [member for member in vars(self.protocol) if not member.startswith("_")]
             lacks = ", ".join(member for member in members if not hasattr(record, member))
@@ -157,7 +154,7 @@ def find(group: str, name: str, typed: Collection[str] = (), package: str | None
                 "install it, if you trust it"
             )
         return None
-    if name in typed:
+    if name in typed or module.partition(".")[0] == __name__.partition(".")[0]:
         import_plugin(module)
     if module not in sys.modules:
         raise PluginError(
@@ -167,9 +164,10 @@ def find(group: str, name: str, typed: Collection[str] = (), package: str | None
     found: Any = sys.modules[module]
     for part in attribute.split("."):
         # not getattr: a module may answer that by importing
-        if part not in vars(found):
+        inside = getattr(found, "__dict__", {})
+        if part not in inside:
             raise PluginError(f"the module {module} has no {called} {attribute}: check the name, or update the package")
-        found = vars(found)[part]
+        found = inside[part]
     return found
 
 

@@ -104,12 +104,21 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def root(
+    plugins: Annotated[
+        list[str] | None,
+        typer.Option("--import", metavar="MODULE", help="Import a module whose families and methods files may name."),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
 ) -> None:
     """Diffusion language models on a laptop: generate, chat, train and measure.
 
     Results go to stdout, progress to stderr.  Start with: mezzotint generate "Why is the sky blue?"
     """
+    if plugins:
+        from mezzotint.plugins import import_plugin
+
+        for module in plugins:
+            import_plugin(module)
 
 
 def main() -> None:

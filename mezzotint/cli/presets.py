@@ -10,11 +10,11 @@ def records() -> dict[str, dict[str, Any]]:
     from dataclasses import asdict
 
     from mezzotint.config import to_dict
-    from mezzotint.decode.methods.registry import ABOUT, METHODS
+    from mezzotint.decode.methods.registry import about_method, all_methods
 
     return {
-        name: asdict(ABOUT[name]) | {"default_of": _default_of(name), "settings": to_dict(how)}
-        for name, how in METHODS.items()
+        name: asdict(about_method(name, how)) | {"default_of": _default_of(name), "settings": to_dict(how)}
+        for name, how in all_methods().items()
     }
 
 
@@ -22,11 +22,11 @@ def rows() -> list[list[str]]:
     """A row of `HEADS` for every preset."""
     from mezzotint.config import to_dict
     from mezzotint.decode.methods.presets import Preset
-    from mezzotint.decode.methods.registry import ABOUT, METHODS
+    from mezzotint.decode.methods.registry import about_method, all_methods
 
     made: list[list[str]] = []
-    for name, how in METHODS.items():
-        about, plain = ABOUT[name], to_dict(Preset())
+    for name, how in all_methods().items():
+        about, plain = about_method(name, how), to_dict(Preset())
         # `how` is a whole preset inside another method; --json has it
         # a method with a loop of its own shows all its numbers, a preset those that make it what it is
         values = {

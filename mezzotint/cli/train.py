@@ -1,7 +1,6 @@
 """`mezzotint train` and `mezzotint recipes`."""
 
 import json
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,7 +16,9 @@ Edits = Annotated[
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe (see `mezzotint recipes`), or the folder of a run.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe (see `mezzotint recipes`, or module:function), or the folder of a run.")
+    ],
     edits: Edits = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; runs/RECIPE if not given.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in the folder.")] = False,
@@ -43,6 +44,8 @@ def train(
 
       mezzotint train mdlm-small --show
 
+      mezzotint train my_package:recipe --set family=my_package:Focal
+
     Ctrl-C saves and stops; --resume goes on exactly there, --export makes an
     end of it.  What a run has learnt so far can be sampled at any time after
     its first checkpoint: mezzotint generate --model RUN.  The folder holds run.json (the configuration),
@@ -56,20 +59,9 @@ def train(
         typer.echo(to_json(cfg) if as_json else explained(cfg))
         return
 
-    from mezzotint.recipes.card import write_card
-    from mezzotint.train import loop
-    from mezzotint.train.run_record import open_run, refuse_another
+    from mezzotint.recipes import training
 
-    refuse_another(out, resume=resume or export)
-    task = cfg.build()
-    if export:
-        outcome = loop.export(task, cfg.train, out, title=name)
-    else:
-        # what cannot be built, or does not go on, leaves the folder as it was for the corrected command
-        opened = partial(open_run, out, cfg, name, resume=resume)
-        outcome = loop.run(task, cfg.train, out, title=name, resume=resume, opened=opened)
-    if outcome.reason != "interrupted":
-        write_card(out)
+    outcome = training.train(cfg, out, name, resume=resume, export=export)
     _say(outcome, out, as_json)
     if outcome.signal:
         typer.echo(f"go on with mezzotint train {out} --resume, or end it with --export", err=True)
@@ -81,18 +73,18 @@ def _asked(
 ) -> tuple["Recipe", str, Path]:
     """The settings, the name of the recipe and the folder of the run."""
     from mezzotint.errors import ConfigError
-    from mezzotint.recipes import RECIPES, load
+    from mezzotint.recipes import is_recipe, load
 
     if export and resume:
         raise ConfigError("a run either goes on or ends: give --resume or --export")
     if out is None:
-        out = Path("runs") / recipe if recipe in RECIPES else Path(recipe)
+        out = Path("runs") / recipe.rpartition(":")[2] if is_recipe(recipe) else Path(recipe)
     # a run goes on as it was begun, whatever the recipe says today
     known = (resume or export) and (out / "run.json").exists()
     if export and not known:
         raise ConfigError(f"there is no run in {out} to export: give the folder of one, or train it first")
-    cfg, name = load(str(out) if known else recipe, edits)
-    if recipe in RECIPES and name != recipe:
+    cfg, name = load(str(out) if known else recipe, edits, typed=[recipe])
+    if is_recipe(recipe) and name != recipe:
         raise ConfigError(f"cannot go on with {recipe} in {out}: it holds a run of {name}")
     return cfg, name, out
 
@@ -111,11 +103,12 @@ def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the recipes that `mezzotint train` knows."""
-    from mezzotint.recipes import RECIPES
+    from mezzotint.recipes import listed
 
+    known = listed()
     if as_json:
-        typer.echo(json.dumps({name: entry.about for name, entry in RECIPES.items()}, indent=2))
+        typer.echo(json.dumps(known, indent=2))
         return
-    width = max(map(len, RECIPES))
-    for name, entry in RECIPES.items():
-        typer.echo(f"{name:{width}}  {entry.about}")
+    width = max(map(len, known))
+    for name, about in known.items():
+        typer.echo(f"{name:{width}}  {about}")

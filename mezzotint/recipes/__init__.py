@@ -1,23 +1,29 @@
 """Recipes: named, complete configurations of training runs.
 
 A recipe is a function that returns a record with two things the trainer needs: a field `train: Train`, and `build()`,
-which makes the task.  To add one, write the function in a module here and name it in `RECIPES`.
+which makes the task.  To add one, write the function in a module here and name it in `RECIPES`; those of other packages
+go by the name of an entry point, or as module:function (docs/extending.md).
 """
 
 import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from pydantic.dataclasses import is_pydantic_dataclass
 
 from mezzotint.config import from_dict, load_run, override
-from mezzotint.errors import ConfigError
+from mezzotint.errors import ConfigError, PluginError
 from mezzotint.extras import require
+from mezzotint.plugins import find, registered
 
 if TYPE_CHECKING:
     from mezzotint.train.task import Task, Train
 
 
+@runtime_checkable
 class Recipe(Protocol):
     """The record of one training run."""
 
@@ -99,25 +105,58 @@ def compared() -> dict[str, str]:
     }
 
 
-def load(name: str, edits: list[str] | tuple[str, ...] = ()) -> tuple[Recipe, str]:
+def listed() -> dict[str, str]:
+    """Every recipe by name, with what it is in one line; those of other packages behind, not imported."""
+    others = {
+        name: f"{point.value} of the package {point.dist.name}"
+        for name, point in registered("recipes").items()
+        if point.dist
+    }
+    return {name: entry.about for name, entry in RECIPES.items()} | others
+
+
+def is_recipe(name: str) -> bool:
+    """Whether a name is that of a recipe, rather than of a folder."""
+    return name in RECIPES or (not Path(name).exists() and (":" in name or name in registered("recipes")))
+
+
+def load(name: str, edits: list[str] | tuple[str, ...] = (), typed: Collection[str] = ()) -> tuple[Recipe, str]:
     """The record of a recipe, or of the run.json of a former run, with edits; and the recipe's name.
+
+    `typed` are names that the user gave by hand besides this one: what a file names is imported only then (plugins.py).
 
     Raises:
         ConfigError: no such recipe or run record, or edits that do not fit.
     """
-    if name not in RECIPES and (name.endswith(".json") or Path(name).is_dir()):
+    if not is_recipe(name) and (name.endswith(".json") or Path(name).is_dir()):
         path = Path(name)
         record = load_run(path / "run.json" if path.is_dir() else path)
         name = str(record.get("recipe"))
-        return override(from_dict(type(_fresh(name)), record["config"]), edits), name
-    return override(_fresh(name), edits), name
+        found = _found(name, typed)
+        kind = found if isinstance(found, type) else type(_made(name, found))
+        return override(from_dict(kind, record["config"], typed), edits), name
+    return override(_made(name, _found(name, [*typed, name])), edits), name
 
 
-def _fresh(name: str) -> Recipe:
-    if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(RECIPES)}"
+def _found(name: str, typed: Collection[str]) -> Any:
+    """The function, class or record that a name stands for."""
+    if name in RECIPES:
+        require("torch", "training")
+        module, _, function = RECIPES[name].target.partition(":")
+        return getattr(import_module(f"mezzotint.recipes.{module}"), function)
+    found = find("recipes", name, typed)
+    if found is None:
+        known = [*RECIPES, *registered("recipes")]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
         raise ConfigError(f"no recipe is called {name!r}: {hint}")
-    require("torch", "training")
-    module, _, function = RECIPES[name].target.partition(":")
-    return getattr(import_module(f"mezzotint.recipes.{module}"), function)()
+    return found
+
+
+def _made(name: str, found: Any) -> Recipe:
+    made = found() if callable(found) else found
+    if not (isinstance(made, Recipe) and is_pydantic_dataclass(type(made))):
+        raise PluginError(
+            f"{name} is no recipe: it has to give a record under mezzotint.extending.config with train and build()"
+        )
+    return made

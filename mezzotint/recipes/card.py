@@ -54,13 +54,21 @@ def card(run: Path) -> str:
         else "None were taken.",
         *(f"Sample:\n\n```\n{sample}\n```" for sample in samples),
         "## Open it",
-        '```\nmezzotint generate "..." --model THIS_FOLDER\n```',
+        _opening(family),
         "## Licence",
         _licence(settings),
         "## Settings",
         f"```json\n{json.dumps(_readable(settings), indent=2, ensure_ascii=False)}\n```",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _opening(family: dict[str, Any]) -> str:
+    """The command that opens the model, and the package of another that it needs."""
+    module, named, _ = str(family.get("kind")).partition(":")
+    how = f"mezzotint --import {module}" if named else "mezzotint"
+    needs = f"Its family is in the package `{family['package']}`.\n\n" if "package" in family else ""
+    return f'{needs}```\n{how} generate "..." --model THIS_FOLDER\n```'
 
 
 def _tokens(trained: dict[str, Any], ended: dict[str, Any]) -> int:

@@ -7,9 +7,9 @@ denoisers/published/families.py.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mezzotint.decode.generation import Generation
 from mezzotint.decode.methods.d2f import D2F
@@ -22,9 +22,11 @@ from mezzotint.decode.methods.presets import PRESETS
 from mezzotint.decode.methods.speculative import SelfVerified, Speculative
 from mezzotint.decode.methods.wino import Wino
 from mezzotint.decode.run import MaskedModel
-from mezzotint.errors import ConfigError
+from mezzotint.errors import ConfigError, PluginError
+from mezzotint.plugins import find, registered
 
 
+@runtime_checkable
 class Method(Protocol):
     """How to decode: a record."""
 
@@ -123,14 +125,35 @@ ABOUT: dict[str, MethodInfo] = {
 
 
 def method(name: str) -> Method | UniformCanvases:
-    """The method of this name.
+    """The method of this name: of this package, of an installed one, or module:attribute of an imported module.
 
     Raises:
         ConfigError: there is none.
+        PluginError: it is in a module that was not imported, or it is no decoding method.
     """
-    if name not in METHODS:
-        raise unknown(name, METHODS)
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    found = find("methods", name)
+    if found is None:
+        raise unknown(name, [*METHODS, *registered("methods")])
+    how = found() if isinstance(found, type) else found
+    if not (isinstance(how, Method) and is_dataclass(how)):
+        raise PluginError(f"{name} is no decoding method: it has to be a record under config, with a begin method")
+    return how
+
+
+def all_methods() -> dict[str, Method | UniformCanvases]:
+    """By name, those that installed packages register behind those of this one; raises as `method`."""
+    return METHODS | {name: method(name) for name in registered("methods")}
+
+
+def about_method(name: str, how: Method | UniformCanvases) -> MethodInfo:
+    """What `ABOUT` says of a method; of one of another package, the first line of its docstring and its package."""
+    if name in ABOUT:
+        return ABOUT[name]
+    point = registered("methods").get(name)
+    package = point.dist.name if point is not None and point.dist is not None else "another package"
+    return MethodInfo(type(how).__name__, "", (type(how).__doc__ or "").partition("\n")[0], f"those of {package}")
 
 
 def unknown(name: str, known: Iterable[str]) -> ConfigError:
