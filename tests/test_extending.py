@@ -28,6 +28,11 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```', PAGE, flags=re.MULTILINE | re.DOTALL))
 COMMANDS = re.findall(r"^```bash\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+MORE = {
+    "focal.py": "\nfrom mezzotint.extending import Preset\n\nquick = Preset(block=4)\n",
+    "pyproject.toml": '\n[project.entry-points."mezzotint.methods"]\nfocal-quick = "focal:quick"\n',
+}
+"""A preset, which the page only speaks of."""
 TEXT = "".join(f"the cat sat on the mat and the dog ran to house {n} .\n" for n in range(300))
 
 
@@ -119,7 +124,7 @@ def installed(written, tmp_path_factory):
     target = tmp_path_factory.mktemp("site")
     source = tmp_path_factory.mktemp("source")
     for name in ("focal.py", "pyproject.toml"):
-        (source / name).write_text(FILES[name], encoding="utf-8")
+        (source / name).write_text(FILES[name] + MORE[name], encoding="utf-8")
     run(f'python -m pip install -q --no-build-isolation --no-deps --no-index --target "{target}" .', source)
     return target
 
@@ -158,6 +163,7 @@ def test_a_run_is_not_opened_before_its_module_is_imported(trained, command):
 def test_an_installed_package_is_known_by_name(installed, tmp_path):
     (tmp_path / "my.txt").write_text(TEXT, encoding="utf-8")
     assert "focal-tiny" in run("python -m mezzotint recipes", tmp_path, installed)
+    assert "focal-quick" in run("python -m mezzotint models presets", tmp_path, installed)
     # neither folder is the one that the module lies in
     run("python -m mezzotint train focal-tiny --set data=my.txt --set train.steps=2", tmp_path, installed)
     family = json.loads((tmp_path / "runs/focal-tiny/run.json").read_text())["config"]["family"]
