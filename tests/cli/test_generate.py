@@ -76,8 +76,8 @@ def test_the_stream_and_the_json_hold_the_same_text(tiny, capsys):
 
 
 def test_every_rule_writes(tiny, capsys):
-    for rule, level in (("threshold", "0.5"), ("factor", "1"), ("entropy", "0.5"), ("topk", "3")):
-        options = ["--mode", "diffusion", "--rule", rule, "--level", level, "--block", "4", "--no-correct", "--json"]
+    for rule, value in (("threshold", "0.5"), ("factor", "1"), ("entropy-bound", "0.5"), ("tokens-per-step", "3")):
+        options = ["--mode", "diffusion", f"--{rule}", value, "--block", "4", "--no-correct", "--json"]
         assert run(["generate", "hello", "--model", str(tiny), *SHORT, *options]) == 0
         assert json.loads(capsys.readouterr().out)["tokens"] == 12
 
@@ -104,7 +104,7 @@ def test_control_tokens_in_a_prompt_are_text(tiny, capsys):
     [
         (["x" * 300], "the context holds 256"),
         (["hello", "--model", "no-such-model"], "no-such-model"),
-        (["hello", "--mode", "diffusion", "--rule", "best"], "there is no rule 'best'"),
+        (["hello", "--mode", "best"], "there is no mode 'best'"),
     ],
 )
 def test_what_the_model_cannot_do_is_a_sentence(tiny, arguments, sentence, capsys):
