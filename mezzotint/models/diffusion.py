@@ -27,6 +27,7 @@ from mezzotint.models.holes import HOLE, columns_of, continues, ids_of, no_holes
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
 from mezzotint.models.published import around, begin, fill, model_of, named
+from mezzotint.plugins import registered
 
 NEW_TOKENS = 256
 CONTINUED = 32
@@ -64,6 +65,7 @@ class LoadedDiffusion:
         published, checkpoint = self.published, self.checkpoint
         usual = usual_method(checkpoint.config, published.family)
         weights = list(published.network.parameters())
+        others = sorted(name for name in METHODS if name != usual and self._fits(name))
         return ModelInfo(
             name=published.name,
             kind="diffusion",
@@ -76,7 +78,7 @@ class LoadedDiffusion:
             memory_bytes=sum(weight.numel() * weight.element_size() for weight in weights),
             mask_id=published.mask_id,
             block=published.block,
-            presets=(usual, *sorted(name for name in METHODS if name != usual and self._fits(name))),
+            presets=(usual, *others, *registered("methods")),
             chat=self.tokenizer.has_chat,
             fills=fills(published),
         )
