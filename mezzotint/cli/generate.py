@@ -44,7 +44,7 @@ def generate(
     """
     model = load_model(settings, live=live and not as_json)
     text = _prompt(prompt, may_be_empty=model.info.kind == "trained")
-    filling = model.info.fills and model.loaded.has_holes(text)
+    filling = model.loaded.has_holes(text)
     if as_json:
         write = model.fill if filling else model.generate
         answer = write(text, **settings.writing())

@@ -20,6 +20,8 @@ from mezzotint.engine.transcript import Pieces, Transcript
 from mezzotint.engine.writer import Progress, Writer
 from mezzotint.errors import CapacityError
 
+TAIL = 16
+"""Tokens of a prompt that a decoder must have seen to go on behind it."""
 BACKLOG = 256
 """Events of a request that wait for their reader before it is written on."""
 
@@ -75,6 +77,8 @@ class Engine:
         """
         self.writer.check(request)
         decoder = None if self._decoder is None else self._decoder()
+        if decoder is not None and request.continues:
+            decoder.push([token for token in request.prompt if token is not None][-TAIL:])
         job = Job(request, Transcript(decoder, request.stop))
         with self._state:
             if self._closed:

@@ -89,6 +89,8 @@ class Request:
     """How: a mode of the hybrid, a decoding method; what it may be, the writer knows."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer, and are no part of it."""
+    continues: bool = False
+    """Whether the answer goes on where the prompt's text ends, so that its first token keeps the blank before it."""
 
     def __post_init__(self) -> None:
         if not self.prompt:

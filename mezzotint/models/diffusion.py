@@ -12,6 +12,7 @@ from mezzotint.decode.methods.diffusion_gemma import UniformCanvases
 from mezzotint.decode.methods.dreamon import DreamOn
 from mezzotint.decode.methods.presets import Preset, decoding
 from mezzotint.decode.methods.registry import METHODS, Method, tuned
+from mezzotint.decode.methods.speculative import Speculative
 from mezzotint.decode.run import Run
 from mezzotint.denoisers.networks.diffusion_gemma import DiffusionGemma
 from mezzotint.denoisers.published.attention_patterns import CausalPattern
@@ -100,9 +101,11 @@ class LoadedDiffusion:
         if goes_on:
             ids = [*self._first(), *ids]
         most = options.max_new_tokens or self._room(CONTINUED if goes_on else NEW_TOKENS, len(ids))
+        if options.verifier is not None and not isinstance(how, Speculative):
+            raise ConfigError(f"--verifier is for --preset speculative, and this is {name}: leave it out")
         verifier = None if options.verifier is None else open_published(options.verifier)
         method = Planned(how, verifier)
-        request = Request(tuple(ids), most, Sampling(seed=options.seed), method, options.stop)
+        request = Request(tuple(ids), most, Sampling(seed=options.seed), method, options.stop, before is not None)
         return Asked(request, Origin(name, self.info.name, "torch", causal=False, before=before))
 
     def has_holes(self, text: str) -> bool:
@@ -147,7 +150,8 @@ class LoadedDiffusion:
         most = options.max_new_tokens or self._room(NEW_TOKENS, sum(map(len, ids)) + 2)
         row = around(self.published, ids, most, how)
         request = Request(tuple(row), most, Sampling(seed=options.seed), Planned(how), options.stop)
-        return Asked(request, Origin(name, self.info.name, "torch", causal=False, given=len(row) - row.count(None)))
+        given = len([token for token in row if token is not None and token not in self.published.stop_ids])
+        return Asked(request, Origin(name, self.info.name, "torch", causal=False, given=given))
 
     def _room(self, wanted: int, given: int) -> int:
         """New tokens where nobody says how many: as many as fit."""

@@ -85,8 +85,8 @@ class LoadedHybrid:
         )
         name = options.mode or "verify"
         most = options.max_new_tokens or NEW_TOKENS
-        request = Request(tuple(ids), most, sampling, self._mode(name, options), options.stop)
         before = prompt if isinstance(prompt, str) and continues(self.tokenizer, options) else None
+        request = Request(tuple(ids), most, sampling, self._mode(name, options), options.stop, before is not None)
         return Asked(request, Origin(name, self.checkpoint.name, self.backend, causal=True, before=before))
 
     def has_holes(self, text: str) -> bool:

@@ -184,7 +184,9 @@ class LoadedTrained:
         steps = STEPS if options.steps is None else options.steps
         if steps > MOST_STEPS:
             raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
-        request = Request(tuple(columns), 0, Sampling(seed=options.seed), Planned(steps, end), options.stop)
+        request = Request(
+            tuple(columns), 0, Sampling(seed=options.seed), Planned(steps, end), options.stop, before is not None
+        )
         given = 0 if before is not None else len(columns) - columns.count(None)
         return Asked(request, Origin(self.info.family, self.info.name, "torch", False, before, given))
 

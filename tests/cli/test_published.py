@@ -53,7 +53,7 @@ def test_it_writes_as_its_authors_do_or_by_another_preset(folder):
     )
     assert json.loads(fast.stdout)["forwards"] == 4
     plain = mezzotint("generate", "hello hello", "--model", str(folder), "--max-new-tokens", "16")
-    assert plain.stdout.strip() == numbers["text"]
+    assert plain.stdout.strip() == numbers["full_text"] == "hello hello" + numbers["text"]
     assert "per forward" in plain.stderr
 
 
@@ -155,4 +155,4 @@ def test_a_blank_is_filled_with_as_many_tokens_as_the_model_takes(tmp_path):
     assert numbers["forwards"] != 4
     system = mezzotint("generate", text, "--model", str(path), "--system", "x")
     assert system.returncode == 2
-    assert "this one has a blank" in system.stderr
+    assert "takes no system" in system.stderr

@@ -115,7 +115,7 @@ def test_idlm_drafts_its_own_text_and_stays_a_causal_model(start, tmp_path, caps
     assert command(["generate", "the cat sat", "--model", place, "--max-new-tokens", "24", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["mode"] == "idlm"
-    assert told["text"].startswith("the cat sat")
+    assert told["full_text"].startswith("the cat sat")
     assert told["tokens"] == 24
     assert told["forwards"] < 20
     # the same text, one token after the other, by the causal model alone
@@ -126,11 +126,11 @@ def test_idlm_drafts_its_own_text_and_stays_a_causal_model(start, tmp_path, caps
         for _ in range(24):
             raw = network.raw(torch.tensor([ids]))[0, -1]
             ids.append(int(raw[:261].argmax()))
-    assert tokenizer.decode(ids[1:]) == told["text"]
+    assert tokenizer.decode(ids[1:]) == told["full_text"]
     assert command(["generate", "the cat ___ on the mat", "--model", place]) == 2
     assert "cannot fill holes" in capsys.readouterr().err
     assert command(["generate", "the cat", "--model", place, "--steps", "4"]) == 2
-    assert "--steps is nothing to the preset idlm" in capsys.readouterr().err
+    assert "the preset idlm has no steps" in capsys.readouterr().err
 
 
 def test_adapters_find_more_than_before_on_a_frozen_network(start, base, tmp_path):
