@@ -1,7 +1,7 @@
 """What a family card hands out: everything that distinguishes one paper's model from another's."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,8 +9,9 @@ from torch import Tensor
 
 from mezzotint.decode.guidance.classifier import Chances
 from mezzotint.decode.guidance.gradients import Moments
+from mezzotint.decode.plan import Plan
 from mezzotint.decode.rule import Rule
-from mezzotint.families.forms.tokens import CanvasForm
+from mezzotint.families.forms.tokens import CanvasForm, Tokens, even_steps
 from mezzotint.layouts import Full, Layout
 from mezzotint.objectives.base import Objective
 from mezzotint.objectives.denoising import TokenLoss
@@ -47,6 +48,12 @@ class Family:
     """Whether what measures it is -log p itself, and no bound."""
     logits: bool = True
     """Whether the network answers logits of p(x_0 | x_t), which a temperature and a nucleus can shape."""
+
+
+def with_corrector(family: Family, rule: Rule, plan: Callable[[Plan], Plan]) -> Family:
+    """A family of one column per token whose sampler is `rule`, on its steps as `plan` changes them."""
+    form = Tokens(family.process.prior, planned=lambda size, steps: plan(even_steps(size, steps)))
+    return replace(family, rule=rule, form=form)
 
 
 def objective_of(family: Family) -> Objective:

@@ -6,8 +6,8 @@ Loss      eq. 8: MDLM's (families/mdlm.py) on every block, given the clean block
           there (processes/clipped_absorbing.py); `best` chooses them by variance.  With low > 1/2 every masked token
           counts 1, as published.  A clipped loss is no bound; `Family.bound` is
 Network   block-causal; SUBS; no time
-Sampler   Alg. 2, block by block (decode/samplers/first_hitting.py): ancestral steps or first hitting, both through
-          `nucleus`; finished blocks are kept as keys and values (denoisers/layers/block_reader.py)
+Sampler   Alg. 2, block by block: ancestral steps, or first hitting (decode/samplers/first_hitting.py), both through
+          `nucleus`; finished blocks are kept as keys and values (decode/reader.py, decode/caches/policies.py)
 Checked   tests/parity/test_bd3lm.py: the published code's mask, logits, losses, times and samples; a block of the whole
           length gives MDLM with the same noise; one step per block gives the known bound on a toy source
 """
@@ -24,20 +24,20 @@ from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.nucleus import nucleus
 from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.first_hitting import one_by_one, revealing
 from mezzotint.decode.samplers.redraw import drawn, noisy
 from mezzotint.families.base import Family
-from mezzotint.families.forms.tokens import Tokens, settled
-from mezzotint.families.mdlm import mdlm, subs
+from mezzotint.families.forms.tokens import Tokens, even_steps, settled
+from mezzotint.families.mdlm import mdlm
 from mezzotint.layouts import BlockCausal, NoisyThenClean
 from mezzotint.objectives.clip_search import RANGES, Range, variance
 from mezzotint.objectives.masked_bound import Weight, even
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.clipped_absorbing import Resampled, fits
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule, complete
-
-_PICK = 5
 
 
 @config
@@ -54,14 +54,15 @@ class BD3LM:
     """"even": train on the plain cross-entropy of masked tokens, as in MDLM."""
     nucleus: float = Field(default=1.0, gt=0, le=1)
     """Probability mass that may be drawn from."""
-    first_hitting: bool = False
-    """Reveal one column per step, for the plan `FirstHitting`; otherwise the steps of the plan's times."""
+    sampler: Literal["ancestral", "first-hitting"] = "ancestral"
+    """Steps of equal times, or one column per step at the time at which it is revealed, in as many steps as columns."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Absorbing(vocab, mask_id, self.schedule)
-        rule = hitting(process, self.nucleus) if self.first_hitting else backwards(process, self.nucleus)
-        form = Tokens(process.prior, settled(self.block), self.block)
+        hits = self.sampler == "first-hitting"
+        rule = hitting(process, self.nucleus) if hits else backwards(process, self.nucleus)
+        form = Tokens(process.prior, settled(self.block), self.block, planned=one_by_one if hits else even_steps)
         weight = even if self.weights == "even" else None
         loss = bd3lm(process, self.block, self.clip, weight).objective
         # every time counts here; the published loss begins at 1e-3, where some schedules have lost a good part
@@ -91,7 +92,8 @@ def backwards(process: Absorbing, mass: float = 1.0) -> Rule:
     """The posterior step: a masked column of the window stays so with probability (1 - a_s) / (1 - a_t)."""
 
     def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        p0, x_t = _prediction(process, raw, canvas, step, mass)
+        x_t = noisy(canvas, step, process.mask_id)
+        p0 = _nucleus(process, raw, x_t, mass)
         q = process.posterior(p0, x_t, process.alpha(step.t), process.alpha(step.s))
         return drawn(canvas, step, draw(q, rng), process.mask_id, p0)
 
@@ -99,18 +101,10 @@ def backwards(process: Absorbing, mass: float = 1.0) -> Rule:
 
 
 def hitting(process: Absorbing, mass: float = 1.0) -> Rule:
-    """One masked column of the window, each as likely as the other, becomes a draw."""
-
-    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
-        p0, x_t = _prediction(process, raw, canvas, step, mass)
-        order = rng.fork(_PICK).uniform(tuple(x_t.shape), x_t.device).masked_fill(x_t != process.mask_id, -1.0)
-        chosen = torch.arange(x_t.shape[1], device=x_t.device) == order.argmax(-1, keepdim=True)
-        x_s = torch.where(chosen & (x_t == process.mask_id), draw(p0, rng), x_t)
-        return drawn(canvas, step, x_s, process.mask_id, p0)
-
-    return rule
+    """The rule of the plan `FirstHitting`: one masked column of the window becomes a draw."""
+    return revealing(process.mask_id, lambda raw, x_t: _nucleus(process, raw, x_t, mass))
 
 
-def _prediction(process: Absorbing, raw: Tensor, canvas: Canvas, step: Step, mass: float) -> tuple[Tensor, Tensor]:
-    x_t = noisy(canvas, step, process.mask_id)
-    return nucleus(subs(raw.double(), x_t, process.mask_id).exp(), mass), x_t
+def _nucleus(process: Absorbing, raw: Tensor, x_t: Tensor, mass: float) -> Tensor:
+    """p(x_0 | x_t), Float64[B, W, V]."""
+    return nucleus(subs(raw.double(), x_t, process.mask_id).exp(), mass)

@@ -9,7 +9,8 @@ Sampler   Euler on the mixture path: x_0 ~ p, then a jump with probability 1 - e
           to a token drawn by rate; the last step writes x_0; optionally a divergence-free term (`churn`)
 Bound     generalised KL over uniform levels; loose for a uniform source (a path jumps once): no rival of UDLM's
 Reversal  ours: the marginals of a uniform source are those of uniform noise, so the same network, its answer divided by
-          q(x_t | x_0), also runs UDLM's steps and has its bound, which is tight
+          q(x_t | x_0), also runs UDLM's steps and has its bound, which is tight.  "ddim" draws the clean token first;
+          both may be corrected between steps: decode/samplers/gibbs_corrector.py
 Checked   tests/parity/test_discrete_flow_matching.py (recorded vectors), tests/oracles/test_flow_matching.py
 """
 
@@ -22,9 +23,10 @@ from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.samplers.flow_euler import Euler
+from mezzotint.decode.samplers.gibbs_corrector import DiscreteDDIM, GibbsCorrector
 from mezzotint.decode.samplers.time_grid import TimeGrid, Update
 from mezzotint.errors import ConfigError
-from mezzotint.families.base import Family, log_p
+from mezzotint.families.base import Family, informed, log_p, with_corrector
 from mezzotint.families.udlm import continuous, step
 from mezzotint.objectives.denoising import Denoising, TokenLoss
 from mezzotint.objectives.times import Clipped, whole
@@ -35,6 +37,7 @@ from mezzotint.rng import Rng, draw
 
 EARLIEST = 1e-3
 """Times nearer to the clean end are not trained on: the rate is unbounded there."""
+cross_entropy = informed(lambda raw, x_t, t: raw, None)
 SOURCES = {"mask": mixture_path.masked_source, "uniform": mixture_path.uniform_source}
 
 
@@ -50,27 +53,31 @@ class FlowMatching:
     """Start with up to this share of the text in place, for infilling; how the paper draws it was not checked."""
     loss: Literal["generalised-kl", "cross-entropy"] = "generalised-kl"
     """A bound on the likelihood, or the paper's simpler loss."""
-    sampler: Literal["euler", "reversal"] = "euler"
-    """How text is written, and what the bound is of; "reversal" runs uniform noise backwards, as UDLM does."""
+    sampler: Literal["euler", "reversal", "ddim"] = "euler"
+    """How text is written, and what the bound is of; others than "euler" run uniform noise backwards."""
     churn: float = Field(default=0.0, ge=0)
     """Divergence-free term of Euler steps: columns also go back to noise and on again; corrects at a price in steps."""
+    gibbs: GibbsCorrector = GibbsCorrector()
 
     def build(self, vocab: int, mask_id: int) -> Family:
-        """The family over `vocab` ids, [MASK] included; a uniform source never draws it.
+        """The family over `vocab` ids, [MASK] included.
 
         Raises:
-            ConfigError: a reversal of masks, which is masked diffusion as it is, or of anything but uniform noise.
+            ConfigError: other paths run backwards.
         """
         coupling = ConditionalCoupling(self.kept) if self.kept else None
         process = MixturePath(SOURCES[self.source](vocab, mask_id), self.schedule, coupling)
         loss = {"generalised-kl": generalised_kl(process), "cross-entropy": cross_entropy}[self.loss]
-        if self.sampler == "reversal":
-            if self.source == "mask":
-                raise ConfigError("a mask source has no other way back: use sampler=euler, whose bound is tight")
-            if self.kept:
-                raise ConfigError("paths that keep a part of the text are not reversed: use sampler=euler, or kept=0")
-            return reversal(process, loss, Uniform(vocab, self.schedule, mask_id))
-        return flow_matching(process, loss, Euler(process, self.churn, partial(log_p, never=mask_id)))
+        if (self.sampler != "euler" or self.gibbs.sweeps) and (self.source == "mask" or self.kept):
+            asked = "gibbs.sweeps" if self.sampler == "euler" else f"sampler={self.sampler}"
+            raise ConfigError(f"{asked} runs uniform noise backwards: use source=uniform and kept=0, or sampler=euler")
+        made = flow_matching(process, loss, Euler(process, self.churn, partial(log_p, never=mask_id)))
+        if self.sampler != "euler":
+            made = reversal(process, loss, Uniform(vocab, self.schedule, mask_id))
+        rule = DiscreteDDIM(self.schedule, 1.0, mask_id) if self.sampler == "ddim" else made.rule
+        if self.gibbs.sweeps and rule is not None:
+            return with_corrector(made, self.gibbs.rule(rule, self.schedule, mask_id), self.gibbs.plan)
+        return replace(made, rule=rule)
 
 
 def flow_matching(process: MixturePath, loss: TokenLoss, solver: Update) -> Family:
@@ -102,11 +109,6 @@ def generalised_kl(process: MixturePath) -> TokenLoss:
         return process.rate(t) * mixture_path.divergence(log_p(raw), x_0, x_t)
 
     return token_loss
-
-
-def cross_entropy(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """-log p(x_0 | x_t) in every column, Float[B, L]."""
-    return -log_p(raw).gather(-1, x_0[..., None])[..., 0]
 
 
 def bound(process: MixturePath) -> Denoising:

@@ -7,30 +7,29 @@ Loss      Theorem 2, processes/interpolating.py: w (KL(q_t(. | x_0), q_t(. | x_t
           the log signal-to-noise ratio
 Network   softmax over the clean token with no mass on [MASK], conditioned on t; nothing is carried over
 Sampler   the plug-in posterior, eq. 9, from all [MASK], optionally without chances below `min_p`; the published one
-          starts one step late and leaves masks at its end.  Self-correction of finished texts:
-          decode/samplers/self_correction.py
+          starts one step late and leaves masks at its end.  Then self-correction: decode/samplers/self_correction.py
 Bound     its own weights, t in (1e-7, 1 - 1e-7); the published range leaves out 0.01 to 0.06 nats per token if p_u > 0
 Checked   tests/parity/test_gidd.py (recorded), tests/oracles/test_uniform_bounds.py (enumeration)
 """
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from mezzotint.batch import Batch
 from mezzotint.config import config
+from mezzotint.decode.samplers.self_correction import SelfCorrection, correcting, then_corrected
 from mezzotint.decode.samplers.time_grid import TimeGrid
-from mezzotint.families.base import Family, log_p
+from mezzotint.families.base import Family, log_p, with_corrector
 from mezzotint.objectives.denoising import Denoising, TokenLoss
+from mezzotint.objectives.times import EvenTimes
 from mezzotint.processes.mixture import Mixture
-from mezzotint.rng import Rng, draw
+from mezzotint.rng import draw
 
-_TIMES = 0x61DD
 Weights = Callable[[Tensor, Tensor, Tensor], Tensor]  # (x_0, x_t, t) -> Float64[B, L]
 
 
@@ -48,11 +47,17 @@ class GIDD:
     """Training times lie in [eps, 1 - eps]."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
     """The sampler drops chances below this."""
+    corrections: int = Field(default=0, ge=0)
+    """Passes of self-correction over the finished text, at most."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
         process = Mixture(vocab, mask_id, self.uniform)
-        return gidd(process, self.weigh(process), Even(self.eps), self.min_p)
+        made = gidd(process, self.weigh(process), EvenTimes(self.eps), self.min_p)
+        if not self.corrections:
+            return made
+        rule = correcting(sampler(process, self.min_p), SelfCorrection(never=mask_id))
+        return with_corrector(made, rule, partial(then_corrected, passes=self.corrections))
 
     def weigh(self, process: Mixture) -> Weights:
         """The training weights."""
@@ -63,30 +68,15 @@ class GIDD:
         }[self.weights]
 
 
-@dataclass(frozen=True)
-class Even:
-    """Float[B, 1]: times spread evenly over [eps, 1 - eps], all moved on by one uniform draw."""
-
-    eps: float
-
-    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
-        device = batch.tokens.device
-        return self.at(len(batch.tokens), rng.fork(_TIMES).uniform((len(batch.tokens),), device)[:1])[:, None]
-
-    def at(self, rows: int, shift: Tensor) -> Tensor:
-        """Float64[rows] for a shift Float64[1]."""
-        cells = torch.arange(rows, device=shift.device, dtype=torch.float64) / rows
-        return self.eps + (1 - 2 * self.eps) * ((cells + shift) % 1)
-
-
-def gidd(process: Mixture, weigh: Weights, times: Even, min_p: float = 0.0) -> Family:
+def gidd(process: Mixture, weigh: Weights, times: EvenTimes, min_p: float = 0.0) -> Family:
     """GIDD on a process, with training weights and times."""
+    bound = Denoising(process, loss(process, process.weight), EvenTimes(1e-7))
+    return Family(process, Denoising(process, loss(process, weigh), times), sampler(process, min_p), bound=bound)
 
-    def update(raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
-        return draw(step(process, raw, x_t, t, s, min_p), rng)
 
-    bound = Denoising(process, loss(process, process.weight), Even(1e-7))
-    return Family(process, Denoising(process, loss(process, weigh), times), TimeGrid(update), bound=bound)
+def sampler(process: Mixture, min_p: float = 0.0) -> TimeGrid:
+    """Steps of the plug-in posterior."""
+    return TimeGrid(lambda raw, x_t, t, s, rng: draw(step(process, raw, x_t, t, s, min_p), rng))
 
 
 def loss(process: Mixture, weigh: Weights) -> TokenLoss:
@@ -113,8 +103,3 @@ def step(process: Mixture, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, min_p
     p = process.back(log_p(raw, process.mask_id).exp().double(), x_t, t, s)
     kept = torch.where((p >= min_p) | (p >= p.amax(-1, keepdim=True)), p, 0.0)
     return kept / kept.sum(-1, keepdim=True)
-
-
-def terms(process: Mixture, weigh: Weights, raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """Float64[3, B, L]: both terms of the divergence and the training weights; the code logs means under them."""
-    return torch.stack([*process.parts(log_p(raw, process.mask_id).exp().double(), x_0, x_t, t), weigh(x_0, x_t, t)])

@@ -5,33 +5,38 @@ Process   processes/absorbing.py; its schedules "loglinear", "cosine", "cosine s
 Loss      eq. 10: -alpha'(t) / (1 - alpha(t)) times cross-entropy, on masked tokens only, a mean over all tokens;
           objectives/masked_bound.py computes it without the head of other columns; eq. 8 for T steps:
           objectives/discrete_time_bound.py
-Network   sec. 3.2.3 (SUBS): no mass on [MASK], unmasked tokens carried over; needs no time input
-Sampler   the posterior step, eq. 7: decode/rule.py `ancestral`; here its single steps, and SEDD's analytic one
+Network   sec. 3.2.3 (SUBS, processes/subs.py): no mass on [MASK], unmasked tokens carried over; needs no time input
+Sampler   the posterior step, eq. 7: decode/rule.py `ancestral`; SEDD's analytic step; first hitting:
+          decode/samplers/first_hitting.py
 Checked   tests/oracles/test_masked_bounds.py and tests/parity/test_mdlm*.py (the published code's losses and steps)
 """
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from mezzotint.config import config
 from mezzotint.decode.canvas import Canvas, Step
 from mezzotint.decode.rule import ancestral
+from mezzotint.decode.samplers.first_hitting import one_by_one, revealing
+from mezzotint.decode.samplers.time_grid import TimeGrid
 from mezzotint.decode.shapers import Ban
 from mezzotint.families.base import Family
+from mezzotint.families.forms.tokens import Tokens
 from mezzotint.layouts import Full, Layout
+from mezzotint.objectives.base import Objective
 from mezzotint.objectives.denoising import Denoising
+from mezzotint.objectives.discrete_time_bound import DiscreteTimeBound
 from mezzotint.objectives.masked_bound import Bound, Masked, Weight, even
 from mezzotint.objectives.times import Importance, Times, whole
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule, complete
-
-NEVER = -1e6
-"""A log-probability whose exponential is zero in every precision."""
 
 
 @config
@@ -45,6 +50,10 @@ class MDLM:
     weights: Literal["bound", "even"] = "bound"
     """"even": train on the plain cross-entropy of masked tokens, whose gradients are far less noisy without the bound's
     1/t, so that a small network learns several times faster; `Family.bound` stays the bound."""
+    steps: int | None = Field(default=None, gt=0)
+    """The bound is that of a chain of this many steps (eq. 8); null: of continuous time."""
+    sampler: Literal["ancestral", "analytic", "first-hitting"] = "ancestral"
+    """Posterior steps, SEDD's, or one column per step at the time at which it is revealed (2409.02908)."""
 
     def build(self, vocab: int, mask_id: int) -> Family:
         """The family over `vocab` ids, [MASK] included."""
@@ -54,7 +63,20 @@ class MDLM:
             times = Importance(whole, self.schedule)
             made = mdlm(process, times, weight=lambda t: torch.full_like(t, times.weight))
         # as published, times end at survival eps, and the last of the masks would not count
-        return replace(made, bound=mdlm(Absorbing(vocab, mask_id, complete(self.schedule))).objective)
+        every = Absorbing(vocab, mask_id, complete(self.schedule))
+        bound: Objective = mdlm(every).objective
+        if self.steps is not None:
+            bound = DiscreteTimeBound(every, partial(subs, mask_id=mask_id), self.steps)
+            made = made if self.weights == "even" else replace(made, objective=bound)
+        return replace(made, bound=bound, **self._sampled(process))
+
+    def _sampled(self, process: Absorbing) -> dict[str, Any]:
+        if self.sampler == "analytic":
+            return {"rule": TimeGrid(partial(analytic, process))}
+        if self.sampler == "first-hitting":
+            rule = revealing(process.mask_id, lambda raw, x_t: subs(raw.double(), x_t, process.mask_id).exp())
+            return {"rule": rule, "form": Tokens(process.prior, planned=one_by_one)}
+        return {}
 
 
 def mdlm(
@@ -71,7 +93,7 @@ def mdlm(
 
     def token_loss(raw: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-        return -at(subs(raw, x_t, mask_id), x_0) * weigh(t)
+        return -subs(raw, x_t, mask_id).gather(-1, x_0[..., None])[..., 0] * weigh(t)
 
     never = Ban(torch.arange(process.vocab) == mask_id)
     backwards = ancestral(process.schedule, process.prior)
@@ -82,26 +104,6 @@ def mdlm(
     reference = Denoising(process, token_loss, times, layout)
     masked = Masked(reference, mask_id, weigh)
     return Family(process, masked, rule, chances=partial(step, process))
-
-
-def subs(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
-    """Logits Float[B, L, V] -> log p(x_0 | x_t), sec. 3.2.3; exactly zero for the token that is already revealed.
-
-    What cannot be is at NEVER and not at -inf, so that 0 times it stays 0.
-    """
-    logp = banned(raw, x_t, mask_id)
-    kept = torch.full_like(logp, NEVER).scatter_(-1, x_t[..., None], 0.0)
-    return torch.where((x_t == mask_id)[..., None], logp, kept)
-
-
-def banned(raw: Tensor, x_t: Tensor, mask_id: int) -> Tensor:
-    """Half of SUBS, an ablation, Float[B, L, V]: no mass on [MASK], but revealed tokens are predicted anew."""
-    return (raw + NEVER * (torch.arange(raw.shape[-1], device=raw.device) == mask_id)).log_softmax(-1)
-
-
-def at(logp: Tensor, tokens: Tensor) -> Tensor:
-    """Float[B, L]: the entries of Float[B, L, V] at `tokens`."""
-    return logp.gather(-1, tokens[..., None])[..., 0]
 
 
 def step(process: Absorbing, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:

@@ -24,8 +24,9 @@ from mezzotint.decode.rule import Rule
 from mezzotint.decode.samplers.redraw import drawn, noisy
 from mezzotint.decode.samplers.remdm import Cap, Confident, Flow, ForwardBackward, Loop, Rescale
 from mezzotint.families.base import Family
-from mezzotint.families.mdlm import MDLM, subs
+from mezzotint.families.mdlm import MDLM
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng, draw
 from mezzotint.schedules import Linear, Schedule, Survival
 

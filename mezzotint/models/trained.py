@@ -17,7 +17,7 @@ from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.loop import Denoise, decode
 from mezzotint.decode.rule import Rule
 from mezzotint.denoisers.networks.bert import Bert, BertConfig
-from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.denoisers.networks.trunk import Trunk
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, PluginError, RequestError
 from mezzotint.families import AnyFamily
 from mezzotint.families.base import Family
@@ -34,7 +34,7 @@ HOLE = "_"
 class TrainedConfig:
     """What is needed to build a model again."""
 
-    network: TransformerConfig
+    network: Trunk
     """The trunk; the family puts around it what its texts need."""
     family: AnyFamily
     length: int

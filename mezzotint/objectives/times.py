@@ -18,6 +18,7 @@ from mezzotint.schedules import Survival
 Times = Callable[[Batch, Rng], Tensor]
 
 _TIMES = 0x71AE5  # forks the caller's noise, so times and corruption never share a number
+_SHIFT = 0x61DD
 
 
 def whole(batch: Batch, rng: Rng) -> Tensor:
@@ -153,6 +154,22 @@ class Clipped:
 
     def __call__(self, batch: Batch, rng: Rng) -> Tensor:
         return self.low + (self.high - self.low) * self.inner(batch, rng)
+
+
+@dataclass(frozen=True)
+class EvenTimes:
+    """Float[B, 1]: times spread evenly over [eps, 1 - eps], all moved on by one uniform draw."""
+
+    eps: float
+
+    def __call__(self, batch: Batch, rng: Rng) -> Tensor:
+        device = batch.tokens.device
+        return self.at(len(batch.tokens), rng.fork(_SHIFT).uniform((len(batch.tokens),), device)[:1])[:, None]
+
+    def at(self, rows: int, shift: Tensor) -> Tensor:
+        """Float64[rows] for a shift Float64[1]."""
+        cells = torch.arange(rows, device=shift.device, dtype=torch.float64) / rows
+        return self.eps + (1 - 2 * self.eps) * ((cells + shift) % 1)
 
 
 def spread(t: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from mezzotint.data.attributes import Length, Marked
 from mezzotint.data.characters import Windows
 from mezzotint.data.corpus import Corpus, Tokens, Vocabulary, find, fitted
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.denoisers.networks.trunk import Trunk
 from mezzotint.errors import ConfigError
 from mezzotint.families import (
     AR,
@@ -72,7 +73,7 @@ class Small:
     """Tokens per training window, and of the longest text that the model writes."""
     rows: int = Field(default=8, gt=0)
     """Windows per micro-batch."""
-    network: TransformerConfig
+    network: Trunk
     family: AnyFamily
     told: Annotated[Length, Named] | None = None
     """What the network hears of nine texts in ten, so that `mezzotint guide --told` can ask for it: length."""
@@ -95,6 +96,10 @@ class Small:
             near = -(-self.length // block) * block
             raise ConfigError(f"a length of {self.length} is no multiple of the blocks of {block}: set length={near}")
         kind = kind_of(self.family)
+        if self.told and self.network.kind != "transformer":
+            raise ConfigError(
+                f"{self.network.kind} hears of no attribute: leave told out, or take network.kind=transformer"
+            )
         if self.told and (self.encoder or kind not in FREE):
             raise ConfigError(
                 f"{kind} {'from an encoder ' if self.encoder else ''}cannot be told what a text is to be: "

@@ -5,7 +5,7 @@ import torch
 
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
-from mezzotint.decode.samplers.self_correction import Again, SelfCorrection
+from mezzotint.decode.samplers.self_correction import CorrectionPasses, SelfCorrection
 from mezzotint.errors import CanvasError
 from mezzotint.processes.mixture import Mixture
 
@@ -37,7 +37,7 @@ def likelihood(tokens):
 
 
 def corrected(canvas, passes=64, **changes):
-    return list(decode(canvas, denoise, SelfCorrection(MASK, **changes), Again(passes=passes)))
+    return list(decode(canvas, denoise, SelfCorrection(MASK, **changes), CorrectionPasses(passes=passes)))
 
 
 def test_texts_become_likelier_and_never_hold_the_mask():

@@ -8,13 +8,12 @@ import torch
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill, write
 from mezzotint.decode.loop import decode
-from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
-from mezzotint.denoisers.layers.block_reader import BlockReader
+from mezzotint.decode.samplers.first_hitting import FirstHitting
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.errors import CanvasError, ConfigError
 from mezzotint.families.bd3lm import BD3LM, RANGES, bd3lm, best, hitting
 from mezzotint.families.mdlm import mdlm
-from mezzotint.layouts import BlockCausal, Full, NoisyThenClean
+from mezzotint.layouts import Full, NoisyThenClean
 from mezzotint.objectives.times import BlockStrata, Stratified
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.clipped_absorbing import Resampled
@@ -102,18 +101,6 @@ def test_attention_in_groups_equals_the_dense_mask(block):
     torch.testing.assert_close(net(inputs), net(dense), atol=1e-5, rtol=1e-4)
 
 
-def test_cached_logits_are_those_of_the_whole_canvas():
-    x, net = tokens(2), network().eval()
-    reader = BlockReader(net, net.memory(2, 12), 3)
-    for start in (0, 3, 9):  # a prompt may make a block be skipped
-        x[:, start + 1 : start + 3] = MASK
-        whole = net(BlockCausal(3).arrange(x, x))[:, start : start + 3]
-        with torch.no_grad():
-            torch.testing.assert_close(reader(x, start), whole, atol=1e-5, rtol=1e-4)
-            torch.testing.assert_close(reader(x, start), whole, atol=1e-5, rtol=1e-4)
-        x[:, start + 1 : start + 3] = 2
-
-
 def test_resampled_shares_stay_within_their_limits_and_have_the_rejected_distribution():
     process, x = Absorbing(VOCAB, MASK, Linear(eps=0)), torch.zeros(20_000, 8, dtype=torch.long)
     t = torch.full((20_000, 8), 0.4)
@@ -182,9 +169,12 @@ def test_both_samplers_draw_what_the_network_says():
     """A network that ignores its input: the columns are independent draws from its answer."""
     raw = torch.tensor([0.5, -1.0, 0.0, 1.0, 0.3, -0.5, 4.0]).expand(4000, 2, VOCAB)
     wanted = torch.cat([raw[0, 0, :6].softmax(-1), torch.zeros(1)])
-    for hit, plan in ((False, TimedBlocks(2, 5)), (True, FirstHitting(2))):
-        family = BD3LM(block=2, first_hitting=hit).build(VOCAB, MASK)
-        *_, after = decode(write([[]] * 4000, 4, family.process.prior), lambda c, s: raw, family.rule, plan)
+    for sampler in ("ancestral", "first-hitting"):
+        family = BD3LM(block=2, sampler=sampler).build(VOCAB, MASK)
+        canvas = write([[]] * 4000, 4, family.process.prior)
+        path = list(decode(canvas, lambda c, s: raw, family.rule, family.form.plan(canvas, 10)))
+        assert len(path) == (4 if sampler == "first-hitting" else 10)
+        after = path[-1]
         for column in range(4):
             often = after.tokens[:, column].bincount(minlength=VOCAB) / 4000
             torch.testing.assert_close(often, wanted, atol=0.03, rtol=0)
@@ -193,10 +183,10 @@ def test_both_samplers_draw_what_the_network_says():
 def test_blocks_stay_at_their_places_when_text_is_given():
     family = BD3LM(block=4).build(VOCAB, MASK)
     canvas = infill([[1, 2, 3, 0, 1, None, None, 2]], family.process.prior)
-    windows = {(int(step.window.start[0]), step.window.size) for step in TimedBlocks(4, 2)(canvas)}
+    windows = {(int(step.window.start[0]), step.window.size) for step in FirstHitting(4)(canvas)}
     assert windows == {(4, 4)}
     with pytest.raises(CanvasError, match="use a whole number of blocks"):
-        next(TimedBlocks(3, 2)(canvas))
+        next(FirstHitting(3)(canvas))
 
 
 def test_a_network_without_memory_sees_full_attention_as_before():

@@ -8,7 +8,6 @@ from strings import chi_square, last
 from mezzotint.batch import Batch
 from mezzotint.decode.canvas import infill
 from mezzotint.decode.loop import decode
-from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.ar import AR
 from mezzotint.families.bd3lm import BD3LM
@@ -22,7 +21,7 @@ STATES = torch.cartesian_prod(*[torch.arange(VOCAB)] * LENGTH)
 PLACES = VOCAB ** torch.arange(LENGTH - 1, -1, -1)
 
 
-def drawn(family, table, plan):
+def drawn(family, table, steps):
     """How often each sequence is written by a network whose answers to all states are Float[states, LENGTH, VOCAB]."""
 
     def denoise(canvas, step):
@@ -30,7 +29,7 @@ def drawn(family, table, plan):
         return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, VOCAB))
 
     canvas = infill([[None] * LENGTH] * ROWS, family.process.prior)
-    tokens = last(decode(canvas, denoise, family.rule, plan)).tokens
+    tokens = last(decode(canvas, denoise, family.rule, family.form.plan(canvas, steps * LENGTH // BLOCK))).tokens
     assert bool((tokens < MASK).all())
     return torch.bincount(MARKOV.index(tokens), minlength=len(MARKOV.p)).double()
 
@@ -46,8 +45,8 @@ def far(counts):
 
 
 def test_one_column_at_a_time_is_exact_and_few_steps_write_the_known_mixture():
-    family = BD3LM(block=BLOCK, first_hitting=True).build(VOCAB, MASK)
-    assert chi_square(drawn(family, exact(), FirstHitting(BLOCK)), MARKOV.p) < 4
+    family = BD3LM(block=BLOCK, sampler="first-hitting").build(VOCAB, MASK)
+    assert chi_square(drawn(family, exact(), 1), MARKOV.p) < 4
     # in one step the columns of a block are drawn by themselves, given the blocks before
     family = BD3LM(block=BLOCK).build(VOCAB, MASK)
     p = torch.ones(len(MARKOV.p), dtype=torch.float64)
@@ -57,7 +56,7 @@ def test_one_column_at_a_time_is_exact_and_few_steps_write_the_known_mixture():
         here = slice(start, start + BLOCK)
         p = p * MARKOV.masked(seen)[:, here].gather(-1, MARKOV.sequences[:, here, None])[..., 0].prod(-1)
     assert float(p.sum()) == pytest.approx(1)
-    assert chi_square(drawn(family, exact(), TimedBlocks(BLOCK, 1)), p) < 4
+    assert chi_square(drawn(family, exact(), 1), p) < 4
 
 
 def trained(family, steps=150):
@@ -80,7 +79,7 @@ def test_more_steps_write_better_samples_with_a_trained_network():
     net = trained(family)
     with torch.no_grad():
         table = net(BlockCausal(BLOCK).arrange(STATES, STATES))
-    found = [far(drawn(family, table, TimedBlocks(BLOCK, steps))) for steps in (1, 2, 16)]
+    found = [far(drawn(family, table, steps)) for steps in (1, 2, 16)]
     assert found[0] > found[1] > found[2]
     assert found[2] < found[0] / 2
 

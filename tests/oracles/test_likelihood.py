@@ -10,10 +10,10 @@ from sources import MARKOV, masks
 from mezzotint.batch import Batch
 from mezzotint.denoisers.wrappers import ClassifierFree
 from mezzotint.errors import ConfigError, RequestError
-from mezzotint.families.mdlm import subs
 from mezzotint.layouts import Attend, Inputs
 from mezzotint.objectives.likelihood import Likelihood, counts
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear
 

@@ -8,9 +8,10 @@ from sources import MARKOV, masks
 from mezzotint.batch import Batch
 from mezzotint.denoisers.networks.small_transformer import TransformerConfig
 from mezzotint.families.bd3lm import BD3LM, bd3lm
-from mezzotint.families.mdlm import MDLM, mdlm, subs
+from mezzotint.families.mdlm import MDLM, mdlm
 from mezzotint.objectives.discrete_time_bound import DiscreteTimeBound
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial
 from mezzotint.train.muon import Muon

@@ -12,16 +12,16 @@ from mezzotint.batch import Batch
 from mezzotint.decode.canvas import Canvas, Span, Step, infill
 from mezzotint.decode.loop import decode
 from mezzotint.decode.nucleus import nucleus
-from mezzotint.decode.samplers.first_hitting import FirstHitting, TimedBlocks
-from mezzotint.denoisers.layers.block_reader import BlockReader
+from mezzotint.decode.samplers.first_hitting import FirstHitting
 from mezzotint.denoisers.networks.dit import DiTConfig
 from mezzotint.families.bd3lm import BD3LM, backwards, bd3lm, hitting
-from mezzotint.families.mdlm import subs
+from mezzotint.families.forms.tokens import even_steps, settled
 from mezzotint.layouts import Attend, BlockCausal, NoisyThenClean
 from mezzotint.masks import noisy_then_clean
 from mezzotint.objectives.masked_bound import Bound
 from mezzotint.objectives.times import BlockStrata
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Dimmed, Floored, Linear, Logarithmic, Polynomial
 
@@ -129,8 +129,6 @@ def block_step(golden, network):
     block, mask = config["block_size"], config["mask_index"]
     width, process = x.shape[1], Absorbing(config["vocab_size"], mask, Linear(eps=0))
     full = subs(network(BlockCausal(block).arrange(x, x)), x, mask)
-    reader = BlockReader(network, network.memory(len(x), width), block)
-    cached = reader(x, width - block)
     t, dt = (
         float(n)
         for n in re.search(
@@ -141,6 +139,7 @@ def block_step(golden, network):
     window = Span(torch.tensor([width - block]), block)
     step = Step(window, torch.ones(1), 0, *times)
     canvas = canvas_of(x, mask)
+    cached = settled(block)(network)(canvas, step)
     last = golden["sample.full_log_probs"][:, -block:].double()
     open = canvas.open[:, -block:]
     levels = process.alpha(step.t), process.alpha(step.s)
@@ -163,7 +162,7 @@ def first_hitting(golden, network):
     drawn = torch.full((width,), 0.5, dtype=torch.float64)
     drawn[: len(golden["first_hitting.u"])] = golden["first_hitting.u"]
     plan = FirstHitting(block, lambda canvas: Uniforms(drawn))
-    reader = BlockReader(network, network.memory(1, width), block)
+    reader = settled(block)(network)
     picks, times, states, passes = iter(golden["first_hitting.pick"].tolist()), [], [], []
 
     def denoise(canvas, step):
@@ -171,7 +170,7 @@ def first_hitting(golden, network):
         seen = canvas.tokens[:, : start + block]
         passes.append(1)
         whole = network(BlockCausal(block).arrange(seen, seen))[:, start:]
-        torch.testing.assert_close(reader(canvas.tokens, start), whole, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(reader(canvas, step), whole, atol=1e-5, rtol=1e-4)
         return whole
 
     def rule(raw, canvas, step, rng):
@@ -196,6 +195,7 @@ def first_hitting(golden, network):
 @pytest.mark.golden("bd3lm")
 def test_every_recorded_number_of_bd3lm(golden, network, monkeypatch):
     monkeypatch.setattr("mezzotint.families.bd3lm.draw", raced)
+    monkeypatch.setattr("mezzotint.decode.samplers.first_hitting.draw", raced)
     outputs = schedules(golden) | training(golden, network)
     outputs |= block_step(golden, network) | first_hitting(golden, network)
     # recorded as float64, but from times in float32
@@ -210,17 +210,14 @@ def test_cached_block_sampling_writes_the_same_text_in_fewer_columns(golden, net
     family = BD3LM(block=config["block_size"]).build(config["vocab_size"], config["mask_index"])
     width, block = config["length"], config["block_size"]
     canvas = infill([[config["bos"], *[None] * (width - 1)], [None] * width], family.process.prior)
-    reader = BlockReader(network, network.memory(2, width), block)
-
-    def cached(canvas, step):
-        return reader(canvas.tokens, int(step.window.start[0]))
+    cached = settled(block)(network)
 
     def whole(canvas, step):
         raw = network(BlockCausal(block).arrange(canvas.tokens, canvas.tokens))
         return raw.gather(1, step.window.columns()[..., None].expand(-1, -1, raw.shape[-1]))
 
-    *_, one = decode(canvas, cached, family.rule, TimedBlocks(block, 3))
-    *_, two = decode(canvas, whole, family.rule, TimedBlocks(block, 3))
+    *_, one = decode(canvas, cached, family.rule, even_steps(block, 3))
+    *_, two = decode(canvas, whole, family.rule, even_steps(block, 3))
     assert torch.equal(one.tokens, two.tokens)
     assert not one.open.any()
     assert (one.tokens != config["mask_index"]).all()

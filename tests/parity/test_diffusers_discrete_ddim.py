@@ -12,7 +12,7 @@ import torch
 from given import raced
 
 from mezzotint.decode.canvas import Span, Step, infill
-from mezzotint.decode.samplers.gibbs_corrector import Gibbs, GibbsRoutes, contested, flat, improbable, leave_one_out
+from mezzotint.decode.samplers.gibbs_corrector import DiscreteDDIM, Gibbs, contested, flat, improbable, leave_one_out
 from mezzotint.schedules import Linear
 
 DOUBTS = {"random": None, "lowest_maxprob": flat, "lowest_current_prob": improbable, "lowest_log_margin": contested}
@@ -72,7 +72,7 @@ def setting(golden, case):
 
 def reverse(golden, case, steps):
     about, seed = setting(golden, case)
-    rule, rng = GibbsRoutes(STRAIGHT, about["temperature"]), Replay(seed, torch.float32, golden["in.logits"].shape[-1])
+    rule, rng = DiscreteDDIM(STRAIGHT, about["temperature"]), Replay(seed, torch.float32, golden["in.logits"].shape[-1])
     canvas, out = start(golden), {}
     for k in steps:
         raw, step = golden["in.logits"][k], step_at(golden, k)

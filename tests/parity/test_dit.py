@@ -7,8 +7,8 @@ from safetensors.torch import load_file
 
 from mezzotint.denoisers.networks.dit import DiT, DiTClassifier, DiTConfig, plain
 from mezzotint.denoisers.networks.small_transformer import sinusoids
-from mezzotint.families.mdlm import subs
 from mezzotint.processes.score_parameterisation import Scaled, present
+from mezzotint.processes.subs import subs
 from mezzotint.schedules import Exponential
 
 

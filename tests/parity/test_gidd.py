@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from mezzotint.families import gidd
+from mezzotint.families.base import log_p
 from mezzotint.families.gidd import GIDD
 from mezzotint.families.mdlm import mdlm
+from mezzotint.objectives.times import EvenTimes
 from mezzotint.processes.absorbing import Absorbing
 from mezzotint.processes.mixture import Mixture
 from mezzotint.schedules import Linear
@@ -35,7 +37,9 @@ def case(golden, name):
         "elbo": gidd.loss(process, process.weight)(logits, x_0, z_t, t),
     }
     counted = golden["attention_mask"]
-    kl, rest, weight = gidd.terms(process, GIDD(uniform=share).weigh(process), logits, x_0, z_t, t)
+    # the published code logs means of both terms of the divergence under the training weights
+    p0 = log_p(logits, process.mask_id).exp().double()
+    (kl, rest), weight = process.parts(p0, x_0, z_t, t), GIDD(uniform=share).weigh(process)(x_0, z_t, t)
     each = ((kl, weight), (rest, weight), (out["elbo"], 1))
     out["metrics"] = torch.stack([(part * w * counted).sum() / (w * counted).sum() for part, w in each])
     for kind in ("dynamic", "clip", "none"):
@@ -61,7 +65,7 @@ def derive(golden):
     a, clean = masked.alpha(t)[..., None], F.one_hot(golden["x0"], masked.vocab).double()
     mask = F.one_hot(torch.tensor(masked.mask_id), masked.vocab)
     out |= {"mdlm.loss": nats, "mdlm.q_t": a * clean + (1 - a) * mask}
-    out["time.t"] = gidd.Even(eps).at(len(golden["time.t"]), golden["time.u"])
+    out["time.t"] = EvenTimes(eps).at(len(golden["time.t"]), golden["time.u"])
     return out
 
 

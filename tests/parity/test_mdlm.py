@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from mezzotint.batch import Batch
-from mezzotint.families.mdlm import MDLM, subs
+from mezzotint.families.mdlm import MDLM
+from mezzotint.processes.subs import subs
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Linear, Polynomial
 

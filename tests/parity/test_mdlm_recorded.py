@@ -8,10 +8,11 @@ from given import Fixed, Noised, Uniforms, batch_of, ticked
 
 from mezzotint.batch import Batch
 from mezzotint.decode.propose import Draw
-from mezzotint.families.mdlm import MDLM, analytic, banned, mdlm, step, subs
+from mezzotint.families.mdlm import MDLM, analytic, mdlm, step
 from mezzotint.objectives.discrete_time_bound import DiscreteTimeBound
 from mezzotint.objectives.times import Importance, strata, whole
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import banned, subs
 from mezzotint.rng import Rng
 from mezzotint.schedules import Cosine, Exponential, Geometric, Linear, noise_rate, total_noise
 

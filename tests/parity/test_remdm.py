@@ -13,9 +13,9 @@ from mezzotint.decode.plan import Blocks
 from mezzotint.decode.revise import Remask
 from mezzotint.decode.samplers.remdm import Cap, Confident, Flow, ForwardBackward, ForwardBackwardPlan, Loop, Rescale
 from mezzotint.decode.select import reveal
-from mezzotint.families.mdlm import subs
 from mezzotint.families.remdm import ReMDM, probabilities, remasking
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.rng import draw
 from mezzotint.schedules import Linear
 

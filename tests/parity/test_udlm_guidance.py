@@ -13,6 +13,7 @@ from mezzotint.denoisers.wrappers import ClassifierFree
 from mezzotint.families import mdlm, udlm
 from mezzotint.layouts import Full
 from mezzotint.processes.absorbing import Absorbing
+from mezzotint.processes.subs import subs
 from mezzotint.processes.uniform import Uniform
 from mezzotint.schedules import Linear
 
@@ -108,7 +109,7 @@ def guided(golden, name):
 def derive(golden):
     """Every output of the folder by its name."""
     out = losses(golden) | guided(golden, "uniform") | guided(golden, "absorbing_state")
-    out["subs.log_probs"] = mdlm.subs(golden["logits"][-1], golden["xt_absorb"], golden.config["mask_index"])
+    out["subs.log_probs"] = subs(golden["logits"][-1], golden["xt_absorb"], golden.config["mask_index"])
     return out
 
 

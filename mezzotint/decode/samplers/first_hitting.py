@@ -1,7 +1,8 @@
-"""Block after block at fixed places, for networks that were trained on blocks (BD3LM, 2503.09573, Alg. 2).
+"""First-hitting sampler of masked diffusion: one column per step, at the time at which it is revealed (2409.02908).
 
-`plan.Blocks` starts its windows at each row's first open column; here every window starts at a multiple of the block,
-as it did in training, and holds the given columns that lie in it.
+The time of the next of n reveals is t u^(1/n) (sec. 4.1), so steps in which nothing happens are never taken, and the
+text has the distribution of infinitely many small steps.  Block by block for networks that were trained on blocks
+(BD3LM, 2503.09573, Alg. 2); windows begin at multiples of the block.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,40 +12,19 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Span, Step
-from mezzotint.decode.plan import Steps
+from mezzotint.decode.plan import Plan, Steps
 from mezzotint.decode.propose import NoiseSource
+from mezzotint.decode.rule import Rule
+from mezzotint.decode.samplers.redraw import drawn, noisy
 from mezzotint.errors import CanvasError
+from mezzotint.rng import Rng, draw
 
-_HIT = 4
-
-
-@dataclass(frozen=True)
-class TimedBlocks:
-    """Each block in `steps` equal steps of time from 1 to 0.
-
-    Raises:
-        CanvasError: a canvas that is not a whole number of blocks.
-    """
-
-    size: int
-    steps: int
-
-    def __call__(self, canvas: Canvas) -> Steps:
-        for window, opened in _windows(canvas, self.size):
-            for k in range(self.steps):
-                t, s = (torch.full((len(opened), 1), 1 - i / self.steps, device=opened.device) for i in (k, k + 1))
-                after = yield Step(window, opened, k, t, s)
-                if after is not None and not bool(after.open.gather(-1, window.columns()).any()):
-                    break
+_HIT, _PICK = 4, 5
 
 
 @dataclass(frozen=True)
 class FirstHitting:
-    """One column per step, at the time at which the next of n masks is revealed: t u^(1/n) (2409.02908, sec. 4.1).
-
-    It has the distribution of infinitely many small steps and takes as many as there are columns.  Needs a rule that
-    reveals one column: `families.bd3lm.hitting`.
-    """
+    """The plan: one column per step, as many steps as there are open columns; its rule is `revealing`."""
 
     size: int
     noise: Callable[[Canvas], NoiseSource] = lambda canvas: canvas.rng.fork(_HIT)
@@ -59,6 +39,30 @@ class FirstHitting:
                 t = t * times[:, taken, None] ** (1 / left)
                 yield Step(window, torch.ones_like(opened), k, t, t)
                 taken += 1
+
+
+def one_by_one(size: int, steps: int) -> Plan:
+    """First hitting in windows of `size` columns, whatever number of steps is asked for."""
+    return FirstHitting(size)
+
+
+def revealing(mask_id: int, predict: Callable[[Tensor, Tensor], Tensor]) -> Rule:
+    """The rule: one masked column of the window, each as likely as the other, becomes a draw.
+
+    Args:
+        mask_id: the id of [MASK].
+        predict: (logits Float[B, W, V], x_t Long[B, W]) -> p(x_0 | x_t), Float[B, W, V].
+    """
+
+    def rule(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        x_t = noisy(canvas, step, mask_id)
+        p0 = predict(raw, x_t)
+        order = rng.fork(_PICK).uniform(tuple(x_t.shape), x_t.device).masked_fill(x_t != mask_id, -1.0)
+        chosen = torch.arange(x_t.shape[1], device=x_t.device) == order.argmax(-1, keepdim=True)
+        x_s = torch.where(chosen & (x_t == mask_id), draw(p0, rng), x_t)
+        return drawn(canvas, step, x_s, mask_id, p0)
+
+    return rule
 
 
 def _windows(canvas: Canvas, size: int) -> Iterator[tuple[Span, Tensor]]:

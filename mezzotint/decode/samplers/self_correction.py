@@ -1,10 +1,8 @@
-"""Finished texts corrected by the network that wrote them (GIDD, von Ruette et al. 2025, arXiv 2503.04482).
+"""Self-correction: finished texts corrected by the network that wrote them (GIDD, von Ruette et al. 2025, 2503.04482).
 
-A network trained on random tokens also judges tokens that are there.  At a time near the clean end every column is
+A network trained on random tokens also scores tokens that are there.  At a time near the clean end every column is
 drawn anew, the surest of the draws that differ are written, and so on while the text agrees more and more with what the
 network finds likeliest.  For families whose answer looks at all columns but the own one: GIDD, UDLM, Duo.
-
-    *_, text = decode(finished, denoise, Corrected(never=mask_id), Again())
 """
 
 from dataclasses import dataclass, replace
@@ -13,7 +11,8 @@ import torch
 from torch import Tensor
 
 from mezzotint.decode.canvas import Canvas, Span, Step
-from mezzotint.decode.plan import Steps
+from mezzotint.decode.plan import Plan, Steps
+from mezzotint.decode.rule import Rule
 from mezzotint.errors import CanvasError
 from mezzotint.rng import Rng, draw
 
@@ -37,7 +36,7 @@ class SelfCorrection:
     def __call__(self, raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
         """The canvas one pass later; `raw` is Float[B, L, V]."""
         raw = raw.double().index_fill(-1, torch.tensor(self.never, device=raw.device), -torch.inf)
-        best, most, since, live = self._judged(raw, canvas, step.k == 0)
+        best, most, since, live = self._scored(raw, canvas, step.k == 0)
         drawn = draw((raw / self.temperature).softmax(-1), rng)
         chance = (raw / self.temperature).softmax(-1).gather(-1, drawn[..., None])[..., 0]
         chance = chance.masked_fill((drawn == canvas.tokens) | canvas.fixed, 0.0)
@@ -54,7 +53,7 @@ class SelfCorrection:
             notes=(best, most, since, live),
         )
 
-    def _judged(self, raw: Tensor, canvas: Canvas, begins: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _scored(self, raw: Tensor, canvas: Canvas, begins: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The notes with the present text in them."""
         free = ~canvas.fixed
         agree = ((raw.argmax(-1) == canvas.tokens) & free).sum(-1) / free.sum(-1).clamp_min(1)
@@ -68,7 +67,7 @@ class SelfCorrection:
 
 
 @dataclass(frozen=True)
-class Again:
+class CorrectionPasses:
     """The plan: the whole canvas at one time, until `SelfCorrection` has nothing left to do.
 
     Raises:
@@ -88,3 +87,32 @@ class Again:
             after = yield Step(Span(rows, canvas.tokens.shape[1]), rows, k, time, time)
             if after is None or not bool(after.notes[-1].any()):
                 return
+
+
+def correcting(rule: Rule, correction: SelfCorrection) -> Rule:
+    """`rule` while something is undecided, then `correction`; for plans made by `then_corrected`."""
+
+    def both(raw: Tensor, canvas: Canvas, step: Step, rng: Rng) -> Canvas:
+        return (rule if bool(canvas.open.any()) else correction)(raw, canvas, step, rng)
+
+    return both
+
+
+def then_corrected(plan: Plan, passes: int) -> Plan:
+    """Another plan, and behind it passes over the finished text, at most `passes`."""
+
+    def steps(canvas: Canvas) -> Steps:
+        first, last = plan(canvas), canvas
+        step = next(first, None)
+        while step is not None:
+            after = yield step
+            if after is None:
+                raise CanvasError("a text is corrected once it is finished: use decode.loop.decode, which tells a plan")
+            last = after
+            try:
+                step = first.send(last)
+            except StopIteration:
+                break
+        yield from CorrectionPasses(passes=passes)(last)
+
+    return steps

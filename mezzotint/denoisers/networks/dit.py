@@ -5,6 +5,7 @@ names of their published checkpoints, so these load as they are.  adaLN-zero is 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ Level = Callable[[Tensor], Tensor]
 class DiTConfig:
     """The shape of a DiT; the defaults are the published small one."""
 
+    kind: Literal["dit"] = "dit"
     width: int = Field(default=768, gt=0)
     layers: int = Field(default=12, gt=0)
     heads: int = Field(default=12, gt=0)
@@ -37,15 +39,21 @@ class DiTConfig:
     classes: int = Field(default=0, ge=0)
     """Classes it may be conditioned on; one more id, `classes`, stands for none."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
+    timed: bool = False
+    """Tell the network the noise level; masked families do without."""
 
     def build(self, vocab: int, level: Level | None = None) -> "DiT":
-        """A fresh network over `vocab` ids; without `level` it is never told the time.
+        """A fresh network over `vocab` ids.
+
+        Args:
+            vocab: ids, [MASK] included.
+            level: what the network hears of the time; None: `log_linear` where `timed`, else nothing.
 
         Raises:
             ConfigError: heads that do not divide the width into even parts.
         """
         self.check()
-        return DiT(self, vocab, level)
+        return DiT(self, vocab, level or (log_linear if self.timed else None))
 
     def check(self) -> None:
         """Raises: ConfigError, heads that do not divide the width into even parts."""
@@ -53,6 +61,11 @@ class DiTConfig:
             raise ConfigError(
                 f"cannot split a width of {self.width} over {self.heads} heads: take a multiple of {2 * self.heads}"
             )
+
+
+def log_linear(t: Tensor) -> Tensor:
+    """Total noise -log(1 - 0.999 t) of the log-linear schedule, Float[B, 1 or N]: what published checkpoints read."""
+    return -torch.log1p(-0.999 * t)
 
 
 class Body(nn.Module):

@@ -4,6 +4,8 @@ RoPE 2104.09864, RMSNorm 1910.07467, SwiGLU 2002.05202; time conditioning, where
 level to every column (2006.11239, App. B).
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from pydantic import Field
@@ -23,6 +25,7 @@ from mezzotint.layouts import Inputs, Memory
 class TransformerConfig:
     """The shape of a Transformer."""
 
+    kind: Literal["transformer"] = "transformer"
     width: int = Field(default=256, gt=0)
     """Features of a column."""
     layers: int = Field(default=4, gt=0)

@@ -11,7 +11,7 @@ from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
 from mezzotint.decode.samplers.embedding_canvas import begin, one_time, own_times, reading, unread
 from mezzotint.denoisers.networks.embedding_network import EmbeddingNetworkConfig
-from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.denoisers.networks.trunk import Trunk, transformer
 from mezzotint.families.forms.tokens import Rows
 from mezzotint.processes.gaussian import Gaussian
 from mezzotint.processes.gaussian_schedules import Respaced
@@ -40,10 +40,10 @@ class Latent:
     """Wraps a network that is shown given columns and its last estimate; None: it sees neither for what they are."""
     blank: int | None = None
 
-    def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
+    def network(self, trunk: Trunk, vocab: int) -> nn.Module:
         if self.conditioned is None:
-            return EmbeddingNetworkConfig(trunk=trunk).build(self.process)
-        return self.conditioned(EmbeddingNetworkConfig(trunk=trunk, conditions=True).build(self.process))
+            return EmbeddingNetworkConfig(trunk=transformer(trunk)).build(self.process)
+        return self.conditioned(EmbeddingNetworkConfig(trunk=transformer(trunk), conditions=True).build(self.process))
 
     def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:
         laid = begin(rows, self.process, seeds)

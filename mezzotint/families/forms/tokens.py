@@ -15,12 +15,14 @@ from mezzotint.decode.canvas import Canvas, Prior, Step, infill
 from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Blocks, Plan, multiples
 from mezzotint.decode.reader import Reader
-from mezzotint.denoisers.networks.small_transformer import TransformerConfig
+from mezzotint.denoisers.networks.trunk import Trunk
 from mezzotint.layouts import Full
 from mezzotint.masks import block_causal
 
 Rows = Sequence[Sequence[int | None]]
 """Texts with a None for every column that is to be written."""
+Planned = Callable[[int, int], Plan]
+"""(columns of a window, steps for each) -> the plan of a canvas."""
 Reading = Callable[[Any], Denoise]
 """A network -> what one canvas is read with, from its first step to its last."""
 
@@ -33,7 +35,7 @@ class CanvasForm(Protocol):
         """The id of a column that holds nothing; None where texts fill their canvas."""
         ...
 
-    def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
+    def network(self, trunk: Trunk, vocab: int) -> nn.Module:
         """A fresh network over `vocab` ids, [MASK] included."""
         ...
 
@@ -74,6 +76,11 @@ def everything(network: Any) -> Denoise:
     return Reader(network, timed=True)
 
 
+def even_steps(size: int, steps: int) -> Plan:
+    """Windows at the multiples of `size`, each in `steps` equal steps of time."""
+    return Blocks(size, steps, place=multiples)
+
+
 @dataclass(frozen=True)
 class Tokens:
     """One column per token; where there are blocks, steps are shared out over them."""
@@ -82,8 +89,9 @@ class Tokens:
     reader: Reading = everything
     block: int | None = None
     blank: int | None = None
+    planned: Planned = even_steps
 
-    def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
+    def network(self, trunk: Trunk, vocab: int) -> nn.Module:
         return trunk.build(vocab)
 
     def canvas(self, rows: Rows, seeds: Sequence[int]) -> Canvas:
@@ -92,7 +100,7 @@ class Tokens:
     def plan(self, canvas: Canvas, steps: int) -> Plan:
         width = canvas.tokens.shape[1]
         size = self.block or width
-        return Blocks(size, max(1, round(steps / -(-width // size))), place=multiples)
+        return self.planned(size, max(1, round(steps / -(-width // size))))
 
     def written(self, canvas: Canvas) -> Tensor:
         return canvas.tokens

@@ -10,7 +10,8 @@ from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.loop import Denoise
 from mezzotint.decode.plan import Plan
 from mezzotint.decode.samplers.insert_delete import Whole, anchored
-from mezzotint.denoisers.networks.small_transformer import Transformer, TransformerConfig
+from mezzotint.denoisers.networks.small_transformer import Transformer
+from mezzotint.denoisers.networks.trunk import Trunk, transformer
 from mezzotint.families.forms.tokens import Rows, whole
 
 
@@ -22,8 +23,8 @@ class Elastic:
     heads: Callable[[Transformer, int, int], nn.Module]
     """(trunk, its width, vocab) -> the network, from a trunk over one id more."""
 
-    def network(self, trunk: TransformerConfig, vocab: int) -> nn.Module:
-        body = trunk.build(vocab + 1)
+    def network(self, trunk: Trunk, vocab: int) -> nn.Module:
+        body = transformer(trunk).build(vocab + 1)
         del body.head
         return self.heads(body, trunk.width, vocab)
 
