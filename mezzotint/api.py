@@ -22,6 +22,7 @@ from mezzotint.models.resolve import CAUSAL, CLASSIFIER, TRAINED, Reference, res
 
 DTYPES = ("float32", "bfloat16", "float16")
 DIFFUSION_ONLY = ("dtype", "device", "mask_id", "block_length", "family")
+TRAINED_ONLY = "sampler"
 
 
 def load(
@@ -42,7 +43,8 @@ def load(
         threads: CPU threads; all cores by default.
         online: whether a hub id may be fetched.
         opening: for published diffusion models, where the user knows better than the files: `dtype` ("float32",
-            "bfloat16", "float16") and `device` of the weights, `family`, `mask_id`, `block_length`.
+            "bfloat16", "float16") and `device` of the weights, `family`, `mask_id`, `block_length`.  For runs trained
+            from scratch: `sampler`, settings of the family's sampler, such as ["corrections=64"].
 
     Raises:
         CheckpointError: no such model, or damaged files; what lies there under a similar name is in the message.
@@ -53,10 +55,9 @@ def load(
     if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
         raise ConfigError(f"cannot run on {threads!r} threads: give at least 1, or nothing for all")
     for option in opening:
-        if option not in DIFFUSION_ONLY:
-            raise ConfigError(
-                f"there is no option {option!r} for opening a model: there are {', '.join(DIFFUSION_ONLY)}"
-            )
+        if option not in (*DIFFUSION_ONLY, TRAINED_ONLY):
+            there = ", ".join((*DIFFUSION_ONLY, TRAINED_ONLY))
+            raise ConfigError(f"there is no option {option!r} for opening a model: there are {there}")
     given = {option: value for option, value in opening.items() if value is not None}
     found = resolve(name, online=online, family=given.get("family"))
     model = Model(_opened(found, backend, threads, given))
@@ -67,11 +68,7 @@ def load(
 def _opened(found: Reference, backend: str, threads: int | None, given: dict[str, Any]) -> Loaded:
     if found.kind == CLASSIFIER:
         raise ConfigError(f"{found.ref} is a classifier of another run's noisy texts: use it in mezzotint guide --want")
-    if found.kind in (CAUSAL, TRAINED) and given:
-        what = "a causal model" if found.kind == CAUSAL else "a run trained from scratch"
-        raise ConfigError(
-            f"{next(iter(given))} is for published diffusion models, and {found.ref} is {what}: leave it out"
-        )
+    _refuse(found, given)
     if found.kind == CAUSAL:
         from mezzotint.models.hybrid import load_hybrid
 
@@ -88,8 +85,17 @@ def _opened(found: Reference, backend: str, threads: int | None, given: dict[str
         from mezzotint.models.run import LoadedTrained
         from mezzotint.models.trained import TrainedModel
 
-        return LoadedTrained(TrainedModel.load(found.folder), found.folder)
+        return LoadedTrained(TrainedModel.load(found.folder, given.get(TRAINED_ONLY, ())), found.folder)
     return _diffusion(found, given)
+
+
+def _refuse(found: Reference, given: dict[str, Any]) -> None:
+    """Raises ConfigError for an option of opening that models of this kind do not have."""
+    what = {CAUSAL: "a causal model", TRAINED: "a run trained from scratch"}.get(found.kind, "a published model")
+    for option in given:
+        whose = "runs trained from scratch" if option == TRAINED_ONLY else "published diffusion models"
+        if (found.kind == TRAINED) != (option == TRAINED_ONLY) or found.kind == CAUSAL:
+            raise ConfigError(f"{option} is for {whose}, and {found.ref} is {what}: leave it out")
 
 
 def _diffusion(found: Reference, given: dict[str, Any]) -> Loaded:

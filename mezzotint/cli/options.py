@@ -102,6 +102,15 @@ class Settings:
         int | None,
         typer.Option(metavar="N", help="Columns of a block in training, where no file says.", rich_help_panel=_OPENING),
     ] = None
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            "-s",
+            metavar="NAME=VALUE",
+            help="A setting of the sampler of a run trained from scratch: corrections=64, sampler=first-hitting.",
+        ),
+    ] = None
 
     def check(self) -> None:
         """Raises ConfigError for what cannot be, before anything is loaded."""
@@ -120,8 +129,8 @@ class Settings:
         """The model; raises what `mezzotint.load` does."""
         from mezzotint import api
 
-        names = ("dtype", "family", "mask_id", "block_length")
-        opening = {name: value for name in names if (value := getattr(self, name)) is not None}
+        names = ("dtype", "family", "mask_id", "block_length", "sampler")
+        opening = {name: value for name in names if (value := getattr(self, name)) not in (None, [])}
         return api.load(self.model, backend=self.backend, threads=self.threads, online=self.online, **opening)
 
 

@@ -9,8 +9,7 @@ Sampler   Euler on the mixture path: x_0 ~ p, then a jump with probability 1 - e
           to a token drawn by rate; the last step writes x_0; optionally a divergence-free term (`churn`)
 Bound     generalised KL over uniform levels; loose for a uniform source (a path jumps once): no rival of UDLM's
 Reversal  ours: the marginals of a uniform source are those of uniform noise, so the same network, its answer divided by
-          q(x_t | x_0), also runs UDLM's steps and has its bound, which is tight.  "ddim" draws the clean token first;
-          both may be corrected between steps: decode/samplers/gibbs_corrector.py
+          q(x_t | x_0), runs UDLM's steps with its tight bound; "ddim" and sweeps: decode/samplers/gibbs_corrector.py
 Checked   tests/parity/test_discrete_flow_matching.py (recorded vectors), tests/oracles/test_flow_matching.py
 """
 

@@ -6,7 +6,7 @@ Loss      cross-entropy of masked columns plus `following` times that of the nex
           and noisy columns before them in it (layouts.py `CausalNoisyThenClean`, objectives/masked_and_next_token.py)
 Network   causal, logits one column early: denoisers/published/open.py undoes the shift; the first column is never
           masked
-Sampler   decode/guidance/minimum_bayes_risk.py, preset `idlm`: a pass verifies the last draft and makes the next; exact
+Sampler   decode/methods/speculative.py, preset `idlm`: a pass verifies the last draft and makes the next; exact
 Not so    the published code reads a mask of ones as no mask and decodes garbage; the network here is a causal one
 Checked   tests/families/test_published.py (the loss, and the two streams against decoding);
           tests/engine/test_published.py (what it writes is what its causal pass writes)

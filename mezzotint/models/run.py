@@ -21,6 +21,7 @@ from mezzotint.models.base import Asked, Bound
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
 from mezzotint.models.trained import HOLE, TrainedModel
+from mezzotint.models.trained_writing import shaped
 from mezzotint.objectives.bits import measure
 from mezzotint.plugins import kind_of
 
@@ -30,18 +31,22 @@ MOST_STEPS = 10_000
 """Far beyond what changes a text; a larger number is a slip that would run for hours."""
 
 
+TAKES = frozenset({"steps", "temperature", "top_p"})
+
+
 class TrainedRun(Generation):
     """One text of a family's own sampler."""
 
-    def __init__(self, model: TrainedModel, columns: Sequence[int | None], steps: int, seed: int) -> None:
-        self.model, self.count, self.stop = model, steps, ()
+    def __init__(self, model: TrainedModel, columns: Sequence[int | None], planned: "Planned", seed: int) -> None:
+        self.model, self.count, self.stop = model, planned.steps, ()
+        self.denoise = shaped(model, planned.temperature, planned.top_p)
         self.canvas, self.valid, self.reads = model.canvas([list(columns)], seed), None, []
         self.length = len(columns)
         # samplers of most families change what they have written until the last step
         self.final = 0
 
     def steps(self) -> Iterator[Canvas]:
-        for canvas in self.model.decode(self.canvas, self.count):
+        for canvas in self.model.decode(self.canvas, self.count, denoise=self.denoise):
             self.reads.append(canvas.tokens.shape[1])
             self.canvas = canvas
             yield canvas
@@ -104,6 +109,9 @@ class Planned:
     """Denoising steps."""
     end: int | None
     """The column behind the text; None where it fills its canvas."""
+    temperature: float = 1.0
+    """Of p(x_0 | x_t), from which the family's own step draws."""
+    top_p: float = 1.0
 
 
 class LoadedTrained:
@@ -180,13 +188,13 @@ class LoadedTrained:
         given = sum(len(self.tokenizer.encode(piece)) for piece in text.split(HOLE)) + text.count(HOLE)
         # what is behind fills the last block
         end = given + (options.max_new_tokens or 0) if HOLE in text or options.max_new_tokens else None
-        options.refuse(frozenset({"steps"}), f"{self.info.name} (trained {self.info.family}, its family's own sampler)")
+        options.refuse(TAKES, f"{self.info.name} (trained {self.info.family}, its family's own sampler)")
         steps = STEPS if options.steps is None else options.steps
         if steps > MOST_STEPS:
             raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
-        request = Request(
-            tuple(columns), 0, Sampling(seed=options.seed), Planned(steps, end), options.stop, before is not None
-        )
+        heat = 1.0 if options.temperature is None else options.temperature
+        planned = Planned(steps, end, heat, 1.0 if options.top_p is None else options.top_p)
+        request = Request(tuple(columns), 0, Sampling(seed=options.seed), planned, options.stop, before is not None)
         given = 0 if before is not None else len(columns) - columns.count(None)
         return Asked(request, Origin(self.info.family, self.info.name, "torch", False, before, given))
 
@@ -194,12 +202,13 @@ class LoadedTrained:
         """Raises ConfigError for what is no number of steps, RequestError for a text that is too long."""
         if not isinstance(request.method, Planned):
             raise ConfigError(f"{request.method!r} is no number of denoising steps")
+        shaped(self.model, request.method.temperature, request.method.top_p)
         if len(request.prompt) > self.model.shape.length:
             raise RequestError(f"{self.info.name} writes at most {self.model.shape.length} columns")
 
     def _begun(self, request: Request) -> Begun:
         """The generation of a request: what stands before its first open column is no part of the answer."""
-        run = TrainedRun(self.model, request.prompt, request.method.steps, request.sampling.seed)
+        run = TrainedRun(self.model, request.prompt, request.method, request.sampling.seed)
         blank = self.model.form.blank
         mask = self.model.vocabulary.mask_id
         masks = bool((run.canvas.tokens[run.canvas.open] == mask).all()) and blank is None

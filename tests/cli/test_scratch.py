@@ -50,7 +50,7 @@ def test_a_run_writes_to_stdout_and_counts_on_stderr(model, capsys):
         (["--steps", "-3"], "steps -3 is no whole number"),
         (["--steps", "100000"], "ask for 1 to 10000"),
         (["--preset", "llada-fast"], "takes no preset: it takes steps"),
-        (["--temperature", "0.5"], "takes no temperature"),
+        (["--top-k", "5"], "takes no top-k"),
         (["--verifier", "elsewhere"], "takes no verifier"),
         (["--family", "idlm"], "family is for published diffusion models"),
     ],

@@ -1,5 +1,8 @@
 """LLaDA-V's bridge from images to text: features become vectors of the text network's width, in place of placeholders
 (2505.16933, sec. 3.1).
+
+No command opens a LLaDA-V folder yet: the vision tower that makes the features is missing, and the recorded outputs of
+the published code hold this half of the way until it is there.
 """
 
 from collections.abc import Callable
