@@ -74,6 +74,7 @@ class Small:
     rows: int = Field(default=8, gt=0)
     """Windows per micro-batch."""
     network: Trunk
+    """"transformer", or "dit" (DiT, with sizes of its own; `network.timed=true` where a family reads the time)."""
     family: AnyFamily
     told: Annotated[Length, Named] | None = None
     """What the network hears of nine texts in ten, so that `mezzotint guide --told` can ask for it: length."""
