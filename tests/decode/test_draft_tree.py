@@ -15,7 +15,7 @@ def one_hot(tokens, vocab=10):
     return out
 
 
-def greedy(logits, index):
+def greedy(logits, index, text):
     return int(logits.argmax())
 
 
@@ -44,31 +44,32 @@ def test_the_walk_goes_where_the_network_goes():
     """7 -> 1 or 2; 2 -> 4 or 5; the network says 2, 5, 9."""
     tree = Tree([7, 1, 2, 4, 5, 6], [-1, 0, 0, 2, 2, 1])
     logits = one_hot([2, 0, 5, 0, 9, 0])
-    assert walk(logits, tree, 0, greedy) == ([0, 2, 4], [2, 5, 9])
+    assert walk(logits, tree, 0, greedy, ()) == ([0, 2, 4], [2, 5, 9])
 
 
 def test_a_wrong_tree_still_wins_the_networks_own_token():
-    assert walk(one_hot([3, 0, 0]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy) == ([0], [3])
-    assert walk(one_hot([3]), Tree([7]), 0, greedy) == ([0], [3])
+    assert walk(one_hot([3, 0, 0]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy, ()) == ([0], [3])
+    assert walk(one_hot([3]), Tree([7]), 0, greedy, ()) == ([0], [3])
 
 
 def test_a_right_tree_wins_one_token_more_than_its_depth():
-    assert walk(one_hot([1, 2, 8]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy) == ([0, 1, 2], [1, 2, 8])
+    assert walk(one_hot([1, 2, 8]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy, ()) == ([0, 1, 2], [1, 2, 8])
 
 
 def test_a_token_deeper_in_the_tree_is_no_child_of_the_anchor():
-    assert walk(one_hot([2, 0, 0]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy) == ([0], [2])
+    assert walk(one_hot([2, 0, 0]), Tree([7, 1, 2], [-1, 0, 1]), 0, greedy, ()) == ([0], [2])
 
 
-def test_choices_are_asked_with_the_index_of_the_token():
+def test_choices_are_asked_with_the_index_of_the_token_and_the_text_before_it():
     asked = []
 
-    def choose(logits, index):
-        asked.append((int(logits.argmax()), index))
+    def choose(logits, index, text):
+        asked.append((int(logits.argmax()), index, [*text]))
         return int(logits.argmax())
 
-    walk(one_hot([1, 2, 8]), Tree([7, 1, 2], [-1, 0, 1]), 5, choose)
-    assert asked == [(1, 5), (2, 6), (8, 7)]
+    walk(one_hot([1, 2, 8]), Tree([7, 1, 2], [-1, 0, 1]), 5, choose, [4, 3])
+    assert [row[:2] for row in asked] == [(1, 5), (2, 6), (8, 7)]
+    assert asked[-1][2] == [4, 3, 7, 1, 2]
 
 
 @pytest.mark.parametrize("text", list(itertools.product([1, 2], repeat=3)))
@@ -81,7 +82,7 @@ def test_every_text_of_two_letters_comes_back_from_the_whole_tree(text):
     logits = one_hot([0] * len(tree.tokens))
     for size in range(3):
         logits[leaf[text[:size]]] = one_hot([text[size]])[0]
-    path, won = walk(logits, tree, 0, greedy)
+    path, won = walk(logits, tree, 0, greedy, ())
     assert won == list(text)
     assert path == [leaf[text[:size]] for size in range(3)]
 

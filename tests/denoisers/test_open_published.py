@@ -269,7 +269,7 @@ MEASURE = """
 import re, sys, torch
 from pathlib import Path
 from mezzotint.denoisers.published.open import open_published
-from mezzotint.denoisers.published.fill_weights import Form
+from mezzotint.denoisers.published.fill_weights import TensorForm
 
 def kib(what):
     return int(re.search(what + r":\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
@@ -277,7 +277,7 @@ def kib(what):
 torch.zeros(8, 8) @ torch.zeros(8, 8)
 Path("/proc/self/clear_refs").write_text("5")
 before = kib("VmRSS")
-model = open_published(sys.argv[1], Form(torch.bfloat16))
+model = open_published(sys.argv[1], TensorForm(torch.bfloat16))
 held = sum(p.numel() * p.element_size() for p in model.network.parameters())
 print((kib("VmHWM") - before) * 1024 / held)
 """
