@@ -1,7 +1,7 @@
 """Which window to denoise next, for how many steps, and how much of it each step should commit.
 
 A plan maps a canvas to its steps.  The host looks at the canvas once when the plan starts; a plan that can stop early
-is told of progress with `send(canvas)` and works without it, because a step on a finished window commits nothing.
+learns of progress by `send(canvas)` and works without it, because a step on a finished window commits nothing.
 """
 
 import math
@@ -224,5 +224,5 @@ class Sliding:
             t, s = (torch.full((len(start), 1), even(i, most), device=start.device) for i in (k, k + 1))
             after = yield Step(Span(start, size), torch.ones_like(start), k, t, s)
             if after is None:
-                raise CanvasError("a window that moves must be told of each step's canvas: use decode.loop.decode")
+                raise CanvasError("a window that moves needs each step's canvas: use decode.loop.decode")
             canvas, k = after, k + 1

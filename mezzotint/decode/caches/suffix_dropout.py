@@ -1,4 +1,4 @@
-"""Most masks behind the window are left out (DPad, "suffix dropout"; the published loop of Crys-Chen/DPad)."""
+"""Suffix dropout (DPad, 2508.14148): most masks behind the window are not read; as Crys-Chen/DPad does."""
 
 import math
 from collections.abc import Sequence

@@ -19,7 +19,7 @@ Chances = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 LogLikelihood = Callable[[Tensor, Tensor], Tensor]
 """(x_t, t Float[B, 1]) -> log p(class | x_t), Float[B]; x_t is Long[B, W], or Float[B, W, V] of one-hot columns."""
 Lookup = Callable[[LogLikelihood, Tensor, Tensor, int], Tensor]
-"""(judge, x_t, t, V) -> log p(class | x_t with one column replaced), Float[B, W, V]."""
+"""(classifier, x_t, t, V) -> log p(class | x_t with one column replaced), Float[B, W, V]."""
 
 _AT_ONCE = 4096
 
@@ -62,13 +62,13 @@ class ClassifierGuided:
     """D-CBG, eq. 12: each token's chance times p(class | x_t with that token)^gamma, a classifier of noisy text."""
 
     chances: Chances
-    judge: LogLikelihood
+    classifier: LogLikelihood
     """Reads the columns of the step's window."""
     gamma: float
     lookup: Lookup
     """`every` or `expanded`."""
     arrived: bool = False
-    """Ask the judge about time s, where texts after the step are; exact in one column.  Published code asks about t."""
+    """Ask the classifier about time s, where texts after the step are; exact in one column.  Published code asks about t."""
 
     def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         """x_s, Long[B, W]."""
@@ -77,31 +77,31 @@ class ClassifierGuided:
     def mixed(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor) -> Tensor:
         """Float[B, W, V]; rows sum to one."""
         own = self.chances(raw, x_t, t, s).log()
-        known = self.lookup(self.judge, x_t, s if self.arrived else t, own.shape[-1])
+        known = self.lookup(self.classifier, x_t, s if self.arrived else t, own.shape[-1])
         return (own + self.gamma * known.to(own.dtype)).softmax(-1)
 
 
 @torch.no_grad()
-def every(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
-    """Exact: the judge reads all W x V texts that differ in one column from x_t, Long[B, W]; Float[B, W, V]."""
+def every(classifier: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
+    """Exact: the classifier reads all W x V texts that differ in one column from x_t, Long[B, W]; Float[B, W, V]."""
     rows, columns = x_t.shape
     spots = torch.arange(rows * columns * vocab, device=x_t.device)
     found: list[Tensor] = []
     for part in spots.split(_AT_ONCE):
         row, column, token = part // (columns * vocab), part // vocab % columns, part % vocab
         texts = x_t[row].scatter(-1, column[:, None], token[:, None])
-        found.append(judge(texts, t[row]))
+        found.append(classifier(texts, t[row]))
     return torch.cat(found).view(rows, columns, vocab)
 
 
-def expanded(judge: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
+def expanded(classifier: LogLikelihood, x_t: Tensor, t: Tensor, vocab: int) -> Tensor:
     """First order, eq. 13: one reading of x_t, Long[B, W], and its gradient; Float[B, W, V].
 
-    Exact for judges that add up over columns.
+    Exact for classifiers that add up over columns.
     """
     with torch.enable_grad():
         here = F.one_hot(x_t, vocab).to(torch.get_default_dtype()).requires_grad_()
-        known = judge(here, t)
+        known = classifier(here, t)
         (slope,) = torch.autograd.grad(known.sum(), here)
     present = slope.gather(-1, x_t[..., None])
     return known.detach()[:, None, None] + (slope - present)

@@ -51,7 +51,7 @@ class GradientGuided:
 
         def energy(z: Tensor, s: Tensor) -> Tensor:
             whole = latent.scatter(1, places, torch.where(open, z, latent.gather(1, places)))
-            return torch.stack([wish(whole, s) for wish in self.energies]).sum(0)
+            return torch.stack([energy(whole, s) for energy in self.energies]).sum(0)
 
         def update(raw: Tensor, z_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
             mean, std = self.moments(raw, z_t, t, s)

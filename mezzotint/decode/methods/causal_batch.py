@@ -1,8 +1,8 @@
-"""Causal reading of several texts at once, drafts behind them of which more stand in one text than in another.
+"""Batched causal passes over drafts, of which more are accepted in one text than in another.
 
-Rows share the columns of one memory.  After a pass as many of its columns stay as drafts stand in the luckiest text;
-in the others some of these hold what does not stand, and are seen by nobody.  When they have filled the memory, what
-stands moves together: a column's keys know its place in the text, so where it is kept means nothing.
+Rows share the columns of one memory.  After a pass as many of its columns stay as drafts are accepted in the text that
+has most; in the others some of these hold rejected drafts, and nobody attends to them.  When they have filled the
+memory, what is accepted moves together: keys know their place in the text, so where they are kept means nothing.
 """
 
 from collections.abc import Sequence
@@ -134,8 +134,8 @@ def behind_sets(before: int, unread: int, sets: int, count: int) -> Mask:
     def mask(row: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         at = key - before
         which, whose = (query - line).div(count, rounding_mode="floor"), (at - line).div(count, rounding_mode="floor")
-        told = torch.where(query < line, at <= query, at < unread + which)
+        own_text = torch.where(query < line, at <= query, at < unread + which)
         own = (query >= line) & (at >= line) & (which == whose) & (at <= query)
-        return (at < 0) | (at < line) & told | own
+        return (at < 0) | (at < line) & own_text | own
 
     return mask

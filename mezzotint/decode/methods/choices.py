@@ -1,4 +1,4 @@
-"""The choices of a preset as records: how columns are chosen, and what the network need not read again."""
+"""Selection rules and caches of a preset, as records: which columns a step writes, which keys and values are kept."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""Several blocks at a time: the next one begins before the last is finished (D2F, 2508.09192; d3LLM, 2601.07568).
+"""D2F, discrete diffusion forcing: a block begins before the last is finished (2508.09192; d3LLM, 2601.07568).
 
 Blocks are counted from the end of the prompt, and a text ends, for the network, where its last begun block ends.  A new
 block begins when the last one is decided to some share; until its predecessor is nearly finished it writes only what it

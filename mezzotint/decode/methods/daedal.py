@@ -1,4 +1,4 @@
-"""Answers that find their own length, without training (DAEDAL, 2508.00819).
+"""DAEDAL: dynamic length, the canvas grows until its end is sure, without training (2508.00819).
 
 First the canvas grows until the network is sure that the text ends inside it.  Then blocks are written by threshold,
 and while the network is not sure of an end, a column that it cannot fill becomes several.  Rows grow by themselves:

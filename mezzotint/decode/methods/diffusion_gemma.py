@@ -1,4 +1,4 @@
-"""Texts written canvas by canvas, each from uniform noise behind what was read before (DiffusionGemma)."""
+"""DiffusionGemma: text written canvas by canvas, each denoised from uniform tokens behind what was read before."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +43,9 @@ class CanvasNetwork(Protocol):
         ...
 
     def __call__(
-        self, canvas: Tensor, cache: Any, before: Tensor | None, told: Tensor | None, valid: Tensor | None
+        self, canvas: Tensor, cache: Any, before: Tensor | None, previous: Tensor | None, valid: Tensor | None
     ) -> Tensor:
-        """Logits Float[B, W, V] of a canvas, told of the tempered logits of the step before."""
+        """Logits Float[B, W, V] of a canvas, given the tempered logits of the step before."""
         ...
 
 
@@ -127,12 +127,12 @@ class CanvasReader:
         if done < start:
             seen = None if self.valid is None else self.valid[:, :start]
             self.network.read(canvas.tokens[:, done:start], self.cache, seen)
-        before = told = None
+        before = previous = None
         if canvas.notes and step.k:
-            _, before, told = canvas.notes
+            _, before, previous = canvas.notes
         self.passes.append(step.window.size)
         seen = None if self.valid is None else self.valid[:, :start]
-        return self.network(canvas.tokens.gather(-1, columns), self.cache, before, told, seen)
+        return self.network(canvas.tokens.gather(-1, columns), self.cache, before, previous, seen)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Blanks of unknown length: one column may become two, or none (DreamOn, 2602.01326, sec. 3).
+"""DreamOn: blanks of unknown length, whose masks expand to two or vanish (2602.01326, sec. 3).
 
 Two ids of the vocabulary say so: one stands for two masks, the other for nothing.  A blank is any run of open columns;
 each grows and shrinks by itself, and all of a text together hold no more than it may have tokens.  Columns move while a

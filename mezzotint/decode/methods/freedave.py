@@ -1,4 +1,4 @@
-"""Several steps for one pass: the next canvases are guessed, and the network says how far the guess was right.
+"""FreeDave: several decoding steps drafted from one prediction and verified in one batched pass, losslessly.
 
 From one prediction, repeating the rule on it gives a chain of drafts: what would be written if the network never
 changed its mind.  One batched pass reads all of them, and the rule on each says what really comes after it.  As long

@@ -1,6 +1,6 @@
-"""Blocks whose decided columns may still be overwritten: a block is left when a pass changes nothing in it.
+"""LLaDA2.1's editing: written tokens of a block are overwritten until a pass changes none of them.
 
-LLaDA2.1 (edit loop), with `Unmask(edit=Overwrite(tau))`.
+Its rule is `Unmask(edit=Overwrite(tau))`.
 """
 
 from collections.abc import Generator
@@ -19,7 +19,7 @@ class EditedBlocks:
     """Windows of `size` columns; each is done after a pass that met no open column and changed nothing.
 
     Passes that meet no open column are at most `posts`, since edits may go round in circles.  A row that is done waits
-    as it is.  Needs to be told of progress, as it cannot know when to stop otherwise.
+    as it is.  It needs the canvas after each step, to know when to stop.
 
     Raises:
         CanvasError: a size or a number of columns below one, when the plan is made.
@@ -56,7 +56,7 @@ class EditedBlocks:
             t, s = (torch.full((len(budget), 1), even(min(i, window.size), window.size)) for i in (k, k + 1))
             after = yield Step(window, budget, k, t.to(budget.device), s.to(budget.device), live)
             if after is None:
-                raise CanvasError("a plan that edits must be told of each step's canvas: use decode.loop.decode")
+                raise CanvasError("a plan that edits needs each step's canvas: use decode.loop.decode")
             changed = (after.tokens != canvas.tokens).gather(-1, columns).any(-1)
             live = live & ~(filled & ~changed)
             canvas, k = after, k + 1

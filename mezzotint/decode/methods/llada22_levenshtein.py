@@ -1,4 +1,4 @@
-"""Blocks whose tokens may be replaced, deleted and put in between others (LLaDA2.2's Levenshtein editing).
+"""LLaDA2.2's Levenshtein editing: tokens of a block are substituted, deleted and inserted while it is written.
 
 Two ids of the vocabulary say what happens to a column: one deletes it, the other opens a mask before it.  A block keeps
 its width: it is filled up with masks, or cut; what is cut off is written again in the next block.  A block is left when

@@ -1,4 +1,4 @@
-"""Named ways of decoding: one record each, built into a rule, a plan and a cache for a network.
+"""Presets of masked diffusion models: one record each, built into a rule, a plan and a cache for a network.
 
 Numbers are the authors'; where papers and published loops differ, the paper's are here and a field says how to get the
 other.  Every preset honours temperature, top-p, top-k and seeds.

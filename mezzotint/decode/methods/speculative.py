@@ -1,4 +1,4 @@
-"""Drafts by masks, the last word by a causal pass: the text is the causal network's own, token for token.
+"""Speculative decoding with masks as drafter (APD, I-DLM): the text is the verifying causal network's, token for token.
 
 `Speculative` drafts with one network and lets another one, causal and of the same vocabulary, decide (APD, 2506.00413,
 with all weight on the second).  `SelfVerified` is one causal network in both parts (I-DLM, 2604.11035): a pass reads

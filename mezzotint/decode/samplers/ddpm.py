@@ -1,4 +1,4 @@
-"""One step back for noisy vectors, as Gaussian families take it: the posterior's, or DDIM's."""
+"""DDPM and DDIM steps of Gaussian diffusion on vectors: draw from the posterior, or follow it without noise."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Jump processes from noise to text in Euler steps: the sampler of discrete flow matching (2407.15595, sec. 3)."""
+"""Euler sampler of discrete flow matching: jumps from noise to text by rates (2407.15595, sec. 3)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How ReMDM chooses sigma, the chance that a revealed token is masked again (2503.00307, sec. 4; App. for the others).
+"""ReMDM's remasking schedules: sigma, the chance that a revealed token is masked again (2503.00307, sec. 4; App.).
 
 Each takes the survivals of a step, t before and s after it, and returns Float[B, 1] or one number per column; the card
 families/remdm.py keeps it below the largest valid one.

@@ -1,4 +1,4 @@
-"""Every column is drawn in every step, the sure ones are kept, the others are noise again (DiffusionGemma).
+"""Renoising sampler of uniform noise: draw every column, keep the sure ones, renoise the others (DiffusionGemma).
 
 The canvas is uniform noise, nothing in it is ever decided before the whole window is, and what is written in the end is
 not the canvas but the network's first choice for every column.
@@ -94,8 +94,8 @@ def notes(canvas: Canvas, like: Tensor, stable: int, first: bool) -> tuple[Tenso
     Choices of the last steps Long[B, stable, L], logits Float[B, W, V], and whether there are any, Bool[B].
     """
     if canvas.notes and not first:
-        choices, logits, told = canvas.notes
-        return choices, logits, told
+        choices, logits, previous = canvas.notes
+        return choices, logits, previous
     rows, width = canvas.tokens.shape
     blank = torch.full((rows, stable, width), -1, device=like.device)
     return blank, torch.zeros_like(like), torch.zeros(rows, dtype=torch.bool, device=like.device)

@@ -1,4 +1,4 @@
-"""Score models run backwards: analytic, Euler and last steps (SEDD, 2310.16834, sec. 4.2)."""
+"""Reverse steps of score models: analytic (Tweedie), Euler, and the last one (SEDD, 2310.16834, sec. 4.2)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
