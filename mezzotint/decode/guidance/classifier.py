@@ -68,7 +68,7 @@ class ClassifierGuided:
     lookup: Lookup
     """`every` or `expanded`."""
     arrived: bool = False
-    """Ask the classifier about time s, where texts after the step are; exact in one column.  Published code asks about t."""
+    """Classify at time s, where texts after the step are; exact in one column.  Published code does so at t."""
 
     def __call__(self, raw: Tensor, x_t: Tensor, t: Tensor, s: Tensor, rng: Rng) -> Tensor:
         """x_s, Long[B, W]."""
