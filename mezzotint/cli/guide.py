@@ -1,10 +1,14 @@
 """`mezzotint guide`: texts of a run, steered by judges, by its own conditions, or by agreement."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from mezzotint.models.guided import Wish
 
 Wants = Annotated[
     list[str] | None,
@@ -39,9 +43,7 @@ def guide(
 
       mezzotint train judge-small --set model=runs/udlm-small --set data=my.txt --out runs/length
 
-      mezzotint guide runs/udlm-small "the " --want runs/length=4
-
-      mezzotint guide runs/diffusion-lm-small --want runs/kinds=cvcscvc --set eta=1
+      mezzotint guide runs/diffusion-lm-small "the " --want runs/length=4 --set eta=1
 
       mezzotint guide runs/sed-small "the ____ on" --scale 2 --samples 8 --agree
 
@@ -49,6 +51,7 @@ def guide(
 
       mezzotint guide runs/told --told 4 --scale 3
 
+    Below every text stands whether each wish was met, by the text itself and in the judge's eyes.
     A judge of length takes a number of words; one of kinds a letter per token: v vowel, c other letter, s space,
     d digit, m mark, ? any.
     """
@@ -56,7 +59,7 @@ def guide(
     folder = _folder(model)
     from mezzotint.errors import ConfigError
     from mezzotint.models.classifier import TrainedClassifier
-    from mezzotint.models.guided import ClassifierGuidance, agreed, scaled
+    from mezzotint.models.guided import ClassifierGuidance, agreed, became, scaled
     from mezzotint.models.guided import class_conditional as hearing
     from mezzotint.models.guided import samples as written
     from mezzotint.models.trained import TrainedModel
@@ -74,8 +77,25 @@ def guide(
         found = written(asked, columns, steps, seeds, wishes, ClassifierGuidance(strength=strength, exact=exact))
     if agree:
         found = [found[agreed(asked, found)]]
-    texts = [asked.texts(canvas)[0] for canvas in found]
-    typer.echo(json.dumps({"texts": texts}, ensure_ascii=False) if as_json else "\n".join(texts))
+    said = [(wish, *asks) for wish, asks in zip(want or [], wishes, strict=True)] or _told(told)
+    each = [[became(asked, canvas, *one) for one in said] for canvas in found]
+    _say([asked.texts(canvas)[0] for canvas in found], each, as_json)
+
+
+def _told(value: str | None) -> list[tuple[str, None, str]]:
+    return [] if value is None else [(f"told={value}", None, value)]
+
+
+def _say(texts: list[str], wishes: "list[list[Wish]]", as_json: bool) -> None:
+    """Texts to stdout, and below each on stderr what became of its wishes."""
+    if as_json:
+        said = {"texts": texts, "wishes": [[asdict(wish) for wish in row] for row in wishes]}
+        typer.echo(json.dumps(said, ensure_ascii=False))
+        return
+    for text, row in zip(texts, wishes, strict=True):
+        typer.echo(text)
+        for wish in row:
+            typer.secho(wish.line(), dim=True, err=True)
 
 
 def _check(samples: int, steps: int, numbers: tuple[float, ...], agree: bool) -> None:

@@ -20,6 +20,7 @@ from mezzotint.extras import EXTRAS, missing
 
 VERBS = {
     "generate": "mezzotint.cli.generate:generate",
+    "replay": "mezzotint.cli.replay:replay",
     "guide": "mezzotint.cli.guide:guide",
     "chat": "mezzotint.cli.chat:chat",
     "models": "mezzotint.cli.models:app",

@@ -71,6 +71,16 @@ class Length:
             raise RequestError(f"a length of {value!r} words is no whole number: give one, such as 8")
         return [int(np.searchsorted(self.edges, int(value), side="right"))]
 
+    def met(self, value: str, tokens: Tensor, vocabulary: Words) -> tuple[float, str]:
+        """Whether one text, Long[L], is in the class of a number of words: 1 or 0, and what it is, in words."""
+        asked, count = self.wanted(value, len(tokens))[0], _count(vocabulary, tokens.tolist())
+        first = self.edges[asked - 1] if asked else 0
+        last = self.edges[asked] - 1 if asked < len(self.edges) else None
+        among = (
+            f"{first} to {last}" if last is not None and last != first else f"{first}" if last else f"{first} or more"
+        )
+        return float(self.labels(tokens[None], vocabulary).item() == asked), f"{count} words, asked for {among}"
+
 
 @config
 class Kinds:
@@ -109,6 +119,17 @@ class Kinds:
         if len(value) > columns:
             raise RequestError(f"a pattern of {len(value)} does not fit a text of {columns} tokens: shorten it")
         return [-1 if letter == "?" else order.index(letter) for letter in value.ljust(columns, "?")]
+
+    def met(self, value: str, tokens: Tensor, vocabulary: Words) -> tuple[float, str]:
+        """The share of the columns asked for that are of their kind in one text, Long[L], and what they are, in words.
+
+        A pattern that asks for nothing is met.
+        """
+        asked = self.wanted(value, len(tokens))
+        found = self.labels(tokens[None], vocabulary)[0].tolist()
+        hits = [got == want for got, want in zip(found, asked, strict=True) if want >= 0]
+        share = sum(hits) / len(hits) if hits else 1.0
+        return share, f"{sum(hits)} of {len(hits)} columns, {''.join([*KINDS][kind] for kind in found)}"
 
 
 Attribute = Annotated[Length | Kinds, Field(discriminator="kind"), Named]

@@ -19,6 +19,9 @@ class Tokenizer:
     the chat template, or from `special` by name.
     """
 
+    letters = False
+    """Whether every token is one character."""
+
     def __init__(self, spec: TokenizerSpec) -> None:
         """Raises CheckpointError if the document is no tokenizer."""
         try:

@@ -197,10 +197,14 @@ class Model:
         """Events of `fill`; columns count from the beginning of the text."""
         return self.engine.submit(self.loaded.filling(_text(text), Options.of(dict(options))).request)
 
-    def asked(self, text: str, *, filling: bool = False, **options: Unpack[WritingOptions]) -> Asked:
+    def asked(self, prompt: Prompt, *, filling: bool = False, **options: Unpack[WritingOptions]) -> Asked:
         """The request of `generate`, or with `filling` of `fill`, for `engine.submit`."""
         given = Options.of(dict(options))
-        return self.loaded.filling(_text(text), given) if filling else self.loaded.answering(_checked(text), given)
+        return self.loaded.filling(_text(prompt), given) if filling else self.loaded.answering(_checked(prompt), given)
+
+    def wants_filling(self, prompt: Prompt) -> bool:
+        """Whether it is a text with holes, as this model writes them."""
+        return isinstance(prompt, str) and self.loaded.has_holes(prompt)
 
     def bound(self, text: str, *, draws: int = 32, seed: int = 0) -> Bound:
         """How likely the model finds a text: its log-likelihood in nats, negated, or an upper bound on that.

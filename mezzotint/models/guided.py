@@ -121,6 +121,51 @@ def class_conditional(
     return found
 
 
+@dataclass(frozen=True)
+class Wish:
+    """What became of a wish in one text."""
+
+    wish: str
+    """As it was said."""
+    met: bool
+    """Whether the text itself has what was asked for."""
+    share: float
+    """How much of it: 1 or 0, or the share of columns."""
+    found: str
+    """What the text has, in words."""
+    probability: float | None
+    """What the judge gives it; of columns their geometric mean; None where no judge was asked."""
+
+    def line(self) -> str:
+        """In one line."""
+        said = "" if self.probability is None else f"; the judge is {self.probability:.0%} sure"
+        return f"{self.wish}: {'met' if self.met else 'not met'} ({self.found}){said}"
+
+
+def became(model: TrainedModel, canvas: Canvas, wish: str, judge: TrainedClassifier | None, value: str) -> Wish:
+    """Whether the one text on a canvas has what was asked for, by what it is and by what its judge sees.
+
+    Args:
+        model: which wrote it.
+        canvas: of one text, after its last step.
+        wish: as it was said.
+        judge: None for what a network was told.
+        value: what it is to see.
+    """
+    attribute = model.shape.told if judge is None else judge.shape.attribute
+    assert attribute is not None
+    tokens = model.form.written(canvas)[0]
+    share, found = attribute.met(value, tokens, model.vocabulary)
+    probability = None
+    if judge is not None:
+        labels = judge.wish(value, 1, canvas.tokens.shape[1])
+        read = canvas.tokens if canvas.latent is None else canvas.latent
+        with torch.no_grad():
+            nats = judge.chances(labels, read, torch.zeros(1, 1))
+        probability = float((nats / max(int((labels >= 0).sum()), 1)).exp())
+    return Wish(wish, share == 1, share, found, probability)
+
+
 def agreed(model: TrainedModel, canvases: Sequence[Canvas]) -> int:
     """Which text agrees most with the others (Diffusion-LM, 2205.14217, sec. 5.3)."""
     return most_agreed([model.form.written(canvas)[0].tolist() for canvas in canvases])

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mezzotint.batch import Batch
+from mezzotint.data.characters import Characters
 from mezzotint.data.corpus import Vocabulary
 from mezzotint.decode.canvas import Canvas
 from mezzotint.decode.generation import Generation, Row, Written
@@ -21,7 +22,7 @@ from mezzotint.models.base import Asked, Bound
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
 from mezzotint.models.trained import HOLE, TrainedModel
-from mezzotint.models.trained_writing import shaped
+from mezzotint.models.trained_writing import shaped, write_beyond
 from mezzotint.objectives.bits import measure
 from mezzotint.plugins import kind_of
 
@@ -29,27 +30,48 @@ STEPS = 32
 """Denoising steps of a text where nobody says how many."""
 MOST_STEPS = 10_000
 """Far beyond what changes a text; a larger number is a slip that would run for hours."""
-
-
 TAKES = frozenset({"steps", "temperature", "top_p"})
+"""Options, beside those of every model."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """How a request is written."""
+
+    steps: int = STEPS
+    """Denoising steps, of every window where the text is longer than one."""
+    end: int | None = None
+    """The column behind the text; None where it fills its canvas."""
+    temperature: float = 1.0
+    """Of p(x_0 | x_t), from which the family's own step draws."""
+    top_p: float = 1.0
 
 
 class TrainedRun(Generation):
-    """One text of a family's own sampler."""
+    """One text of a family's own sampler; longer than the window, it is written half a window at a time."""
 
-    def __init__(self, model: TrainedModel, columns: Sequence[int | None], planned: "Planned", seed: int) -> None:
-        self.model, self.count, self.stop = model, planned.steps, ()
-        self.denoise = shaped(model, planned.temperature, planned.top_p)
-        self.canvas, self.valid, self.reads = model.canvas([list(columns)], seed), None, []
-        self.length = len(columns)
-        # samplers of most families change what they have written until the last step
+    def __init__(self, model: TrainedModel, columns: Sequence[int | None], how: Planned, seed: int) -> None:
+        self.model, self.columns, self.how, self.seed = model, list(columns), how, seed
+        self.stop, self.valid, self.reads, self.length = (), None, [], len(columns)
+        window = model.shape.length
+        first = self.columns[:window] if None in self.columns[:window] else [None] * window
+        self.canvas, self.before = model.canvas([first], seed), []
+        # samplers of most families change what they have written until the last step of a window
         self.final = 0
 
     def steps(self) -> Iterator[Canvas]:
-        for canvas in self.model.decode(self.canvas, self.count, denoise=self.denoise):
-            self.reads.append(canvas.tokens.shape[1])
-            self.canvas = canvas
-            yield canvas
+        how = self.how
+        if self.length <= self.model.shape.length:
+            heard = shaped(self.model, how.temperature, how.top_p)
+            for canvas in self.model.decode(self.canvas, how.steps, denoise=heard):
+                yield self._seen(canvas)
+            return
+        given = 1 + max((at for at, token in enumerate(self.columns) if token is not None), default=-1)
+        drawing = {"temperature": how.temperature, "top_p": how.top_p}
+        for text in write_beyond(self.model, self.columns[:given], self.length, how.steps, [self.seed], **drawing):
+            self.before = text.before[0].tolist()
+            self.final = len(self.before)
+            yield self._seen(text.canvas)
 
     def result(self) -> Written:
         """What is written by now; the text is all of it."""
@@ -57,13 +79,20 @@ class TrainedRun(Generation):
 
     def row(self, index: int = 0) -> Row:
         """The text as it stands, columns that hold nothing left out."""
-        form = self.model.form
+        form, before = self.model.form, self.before
         tokens = form.written(self.canvas)[index].tolist()
         open_, scores = self.canvas.open[index].tolist(), self.canvas.score[index].tolist()
         if len(open_) != len(tokens) or form.blank is not None:
-            tokens = [token for token in tokens if token != form.blank]
-            return Row(tokens, [True] * len(tokens), [0.0] * len(tokens))
-        return Row(tokens, open_, [0.0 if o else s for o, s in zip(open_, scores, strict=True)])
+            tokens = [*before, *(token for token in tokens if token != form.blank)]
+            return Row(tokens, [at >= len(before) for at in range(len(tokens))], [0.0] * len(tokens))
+        sure = [0.0 if undecided else score for undecided, score in zip(open_, scores, strict=True)]
+        settled = len(before)
+        return Row([*before, *tokens], [*[False] * settled, *open_], [*[1.0] * settled, *sure])
+
+    def _seen(self, canvas: Canvas) -> Canvas:
+        self.reads.append(canvas.tokens.shape[1])
+        self.canvas = canvas
+        return canvas
 
 
 class VocabularyCodec:
@@ -79,6 +108,11 @@ class VocabularyCodec:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids; undecided columns show as an underscore."""
         return self.vocabulary.decode(list(ids))
+
+    @property
+    def letters(self) -> bool:
+        """Whether every token is one character."""
+        return isinstance(self.vocabulary, Characters)
 
     def stream(self) -> Pieces:
         """A decoder for ids that arrive a few at a time."""
@@ -99,19 +133,6 @@ class _Growing:
         text = self._codec.decode(self._ids)
         new, self._said = text[len(self._said) :], text
         return new
-
-
-@dataclass(frozen=True)
-class Planned:
-    """How a request is written."""
-
-    steps: int
-    """Denoising steps."""
-    end: int | None
-    """The column behind the text; None where it fills its canvas."""
-    temperature: float = 1.0
-    """Of p(x_0 | x_t), from which the family's own step draws."""
-    top_p: float = 1.0
 
 
 class LoadedTrained:
@@ -184,27 +205,38 @@ class LoadedTrained:
         return Bound(nats, 0.0 if exact else variance**0.5, tokens, exact)
 
     def _asked(self, text: str, before: str | None, options: Options) -> Asked:
-        columns = self.model.prompt(text, options.max_new_tokens)
+        options.refuse(TAKES, f"{self.info.name} (trained {self.info.family}, its family's own sampler)")
+        columns = self._columns(text, options.max_new_tokens)
         given = sum(len(self.tokenizer.encode(piece)) for piece in text.split(HOLE)) + text.count(HOLE)
         # what is behind fills the last block
         end = given + (options.max_new_tokens or 0) if HOLE in text or options.max_new_tokens else None
-        options.refuse(TAKES, f"{self.info.name} (trained {self.info.family}, its family's own sampler)")
-        steps = STEPS if options.steps is None else options.steps
-        if steps > MOST_STEPS:
-            raise RequestError(f"cannot write in {steps} steps: ask for 1 to {MOST_STEPS}")
-        heat = 1.0 if options.temperature is None else options.temperature
-        planned = Planned(steps, end, heat, 1.0 if options.top_p is None else options.top_p)
-        request = Request(tuple(columns), 0, Sampling(seed=options.seed), planned, options.stop, before is not None)
+        how = Planned(
+            STEPS if options.steps is None else options.steps,
+            end,
+            1.0 if options.temperature is None else options.temperature,
+            1.0 if options.top_p is None else options.top_p,
+        )
+        if how.steps > MOST_STEPS:
+            raise RequestError(f"cannot write in {how.steps} steps: ask for 1 to {MOST_STEPS}")
+        request = Request(tuple(columns), 0, Sampling(seed=options.seed), how, options.stop, before is not None)
         given = 0 if before is not None else len(columns) - columns.count(None)
         return Asked(request, Origin(self.info.family, self.info.name, "torch", False, before, given))
 
+    def _columns(self, text: str, new: int | None) -> list[int | None]:
+        """The columns of a text, beyond the window where so many new ones are asked for."""
+        columns = self.model.columns(text)
+        if new is None or len(columns) + new <= self.model.shape.length or self.model.form.blank is not None:
+            return self.model.prompt(text, new)
+        return [*columns, *[None] * new]
+
     def _check(self, request: Request) -> None:
-        """Raises ConfigError for what is no number of steps, RequestError for a text that is too long."""
+        """Raises ConfigError for what is no plan, RequestError for a text that cannot go beyond the window."""
         if not isinstance(request.method, Planned):
-            raise ConfigError(f"{request.method!r} is no number of denoising steps")
-        shaped(self.model, request.method.temperature, request.method.top_p)
-        if len(request.prompt) > self.model.shape.length:
-            raise RequestError(f"{self.info.name} writes at most {self.model.shape.length} columns")
+            raise ConfigError(f"{request.method!r} is no plan of denoising steps")
+        shaped(self.model, request.method.temperature, request.method.top_p)  # which says what the family cannot
+        window = self.model.shape.length
+        if len(request.prompt) > window and self.model.form.blank is not None:
+            raise RequestError(f"{self.info.name} writes at most {window} columns")
 
     def _begun(self, request: Request) -> Begun:
         """The generation of a request: what stands before its first open column is no part of the answer."""

@@ -39,6 +39,11 @@ class Closes(Protocol):
 class Vocabulary(Protocol):
     """What the display needs of a tokenizer."""
 
+    @property
+    def letters(self) -> bool:
+        """Whether every token is one character."""
+        ...
+
     def stream(self) -> Pieces:
         """A decoder for one text."""
         ...
@@ -49,6 +54,10 @@ class Display(Protocol):
 
     def show(self, event: Event) -> None:
         """Take an event to the screen."""
+        ...
+
+    def refresh(self) -> None:
+        """Paint again what moves."""
         ...
 
     def close(self) -> None:
@@ -79,6 +88,9 @@ class Stream:
         if isinstance(event, Settled | Finished):
             self._write(event.text)
 
+    def refresh(self) -> None:
+        """Text has nothing that moves."""
+
     def close(self) -> None:
         """End the line, if anything was written."""
         if self._parts and not self._parts[-1].endswith("\n"):
@@ -95,9 +107,10 @@ class Stream:
 class Live:
     """The canvas in a terminal."""
 
-    def __init__(self, tokenizer: Vocabulary, console: Console, before: str = "") -> None:
-        """`before` is the text that the answer continues."""
+    def __init__(self, tokenizer: Vocabulary, console: Console, before: str = "", note: str = "") -> None:
+        """`before` is the text that the answer continues; `note` stands where the speed is told otherwise."""
         self._tokenizer = tokenizer
+        self._note = note
         self._painter = Painter(console)
         self._parts: list[str] = []
         self._tail = before
@@ -142,6 +155,10 @@ class Live:
             self._paint(self._progress())
         self._drafted |= is_draft
 
+    def refresh(self) -> None:
+        """Paint again: the noise has moved."""
+        self._paint(self._progress())
+
     def close(self) -> None:
         """Leave the settled text, and nothing else, on the screen."""
         tail = self._tail.rstrip()
@@ -155,6 +172,8 @@ class Live:
     def _progress(self) -> str:
         seconds = time.perf_counter() - self._begun
         count = len(self._ids)
+        if self._note:
+            return f"{count} tokens  {self._note}" if count else self._note
         return f"{count} tokens  {count / seconds:.0f} tokens/s" if count and seconds > 0 else ""
 
     def _paint(self, status: str) -> None:
@@ -184,14 +203,18 @@ class Live:
                 text = decoder.push(token).replace("\N{REPLACEMENT CHARACTER}", "")
                 pieces.append((text, f"draft{min(3, max(0, int(score * 4)))}"))
             else:
-                pieces.append(speck(column, self._frame, self._console))
+                pieces.append(self._speck(column))
                 decoder = self._tokenizer.stream()
         return pieces
+
+    def _speck(self, column: int) -> Piece:
+        """Noise as wide as what will stand there, so that the text does not jump."""
+        return speck(column, self._frame, self._console, letter=self._tokenizer.letters)
 
     def _noise(self) -> list[Piece]:
         """The rest of the block; behind settled text a new one already lies ahead."""
         start = max([len(self._ids) - 1, *self._drafts]) + 1
-        return [speck(column, self._frame, self._console) for column in range(start, len(self._ids) + self._block)]
+        return [self._speck(column) for column in range(start, len(self._ids) + self._block)]
 
 
 @contextmanager
@@ -210,10 +233,13 @@ def plate(status: str, live: bool) -> Iterator[None]:
         painter.clear()
 
 
-def open_display(tokenizer: Vocabulary, live: bool, before: str = "") -> Display:
-    """A canvas if stdout is a terminal that can show one, else a stream; `before` is the text that is continued."""
+def open_display(tokenizer: Vocabulary, live: bool, before: str = "", note: str = "") -> Display:
+    """A canvas if stdout is a terminal that can show one, else a stream.
+
+    `before` is the text that is continued; `note` tells at what speed the canvas is shown, if not its own.
+    """
     if live and can_paint():
-        return Live(tokenizer, Console(), before)
+        return Live(tokenizer, Console(), before, note)
     return Stream(sys.stdout, before)
 
 

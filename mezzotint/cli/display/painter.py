@@ -89,12 +89,15 @@ class Painter:
         self._console.file.flush()
 
 
-def speck(column: int, frame: int, console: Console) -> Piece:
-    """A column of noise: always the same size, other grain in every frame."""
+def speck(column: int, frame: int, console: Console, *, letter: bool = False) -> Piece:
+    """A column of noise: always the same size, a word's or a letter's, other grain in every frame."""
     grain = GRAIN if _can_write(GRAIN, console) else COARSE
-    size = 1 + (column * 2654435761 >> 9) % 4
+    size = 1 if letter else 1 + (column * 2654435761 >> 9) % 4
     state = column * 7919 + frame * 104729
-    return (" " + "".join(grain[(state * (i + 3) * 40503 >> 8) % len(grain)] for i in range(size)), NOISE)
+    return (
+        " " * (not letter) + "".join(grain[(state * (i + 3) * 40503 >> 8) % len(grain)] for i in range(size)),
+        NOISE,
+    )
 
 
 def _color_system(console: Console) -> ColorSystem | None:
