@@ -165,7 +165,7 @@ def test_the_command_line_agrees(name, made, opened, capsys):
     facts = json.loads(capsys.readouterr().out)
     answer = opened(name).generate(prompt(name), seed=5, **options(name))
     assert facts["text"] == answer.text
-    assert set(facts) == {*answer.to_dict(), "load_seconds"}
+    assert set(facts) == {*answer.to_dict(), "load_seconds", "seed"}
     if name in FILLS:
         assert run(["generate", HOLES[name], "--model", str(made(name)), "--seed", "1", "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["text"] == opened(name).fill(HOLES[name], seed=1).text
