@@ -157,7 +157,7 @@ def print_json(model: "Model", text: str, options: dict[str, Any], samples: int)
 
     each = [seeded(options, number) for number in range(samples)]
     asked = [model.asked(text, filling=model.wants_filling(text), **one) for one in each]
-    for answer, one in zip(answers(model, asked), each, strict=True):
+    for answer, one in zip(answers(model.engine, asked), each, strict=True):
         if isinstance(answer, MezzotintError):
             raise answer
         record = answer.to_dict() | {"seed": one["seed"], "load_seconds": round(model.load_seconds, 3)}

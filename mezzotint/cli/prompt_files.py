@@ -16,7 +16,8 @@ from mezzotint.models.many import answers
 from mezzotint.models.options import Options
 
 if TYPE_CHECKING:
-    from mezzotint.models.base import Asked, Model
+    from mezzotint.models.answer import Asked
+from mezzotint.models.base import Model
 
 TEXTS = ("prompt", "messages")
 AT_ONCE = 8
@@ -39,7 +40,7 @@ def write_file(model: "Model", lines: list[tuple[int, str]], target: Path | None
     rows = [_parsed(text) for _, text in lines[done:]]
     asked = (row if isinstance(row, MezzotintError) else _asked(model, row, base) for row in rows)
     with _opened(target) as out, _progress(len(lines), done) as step:
-        for (number, _), row, answer in zip(lines[done:], rows, answers(model, asked, AT_ONCE), strict=True):
+        for (number, _), row, answer in zip(lines[done:], rows, answers(model.engine, asked, AT_ONCE), strict=True):
             record: dict[str, Any] = {"line": number, **_texts(row, "id")}
             if isinstance(answer, MezzotintError):
                 refused += 1

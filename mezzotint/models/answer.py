@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mezzotint.engine.events import Event, Finished, Settled, Started
+from mezzotint.engine.request import Request
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,14 @@ class Origin:
     """The text that the answer continues."""
     given: int = 0
     """Tokens of the answer that were given."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request as the engine takes it, and what its answer should say of itself."""
+
+    request: Request
+    origin: Origin
 
 
 def answer_of(events: Iterable[Event], origin: Origin) -> Answer:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, Unpack, overload
 
 from mezzotint.engine.engine import Engine
-from mezzotint.engine.request import Request
 from mezzotint.engine.stream import Stream
 from mezzotint.engine.transcript import Pieces
 from mezzotint.engine.writer import Writer
-from mezzotint.errors import RequestError
-from mezzotint.models.answer import Answer, Origin, answer_of
+from mezzotint.errors import MezzotintError, RequestError
+from mezzotint.models.answer import Answer, Asked, answer_of
 from mezzotint.models.info import ModelInfo
+from mezzotint.models.many import answers
 from mezzotint.models.options import Options, WritingOptions
 
 Chat: TypeAlias = Sequence[dict[str, Any]]
@@ -55,14 +55,6 @@ class Bound:
     def nats_per_token(self) -> float:
         """The mean."""
         return self.nats / self.tokens
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request as the engine takes it, and what its answer should say of itself."""
-
-    request: Request
-    origin: Origin
 
 
 class Loaded(Protocol):
@@ -245,21 +237,12 @@ class Model:
 
     def _answers(self, asked: Sequence[Asked]) -> list[Answer]:
         """All of them, a step of each at a time."""
-        streams = [self.engine.submit(one.request) for one in asked]
-        read: list[list[Any]] = [[] for _ in streams]
-        going = list(range(len(streams)))
-        try:
-            while going:
-                for i in list(going):
-                    event = next(streams[i], None)
-                    if event is None:
-                        going.remove(i)
-                    else:
-                        read[i].append(event)
-        finally:
-            for stream in streams:
-                stream.close()
-        return [answer_of(events, one.origin) for events, one in zip(read, asked, strict=True)]
+        found: list[Answer] = []
+        for answer in answers(self.engine, asked, max(1, len(asked))):
+            if isinstance(answer, MezzotintError):
+                raise answer
+            found.append(answer)
+        return found
 
 
 def is_count(value: object) -> bool:

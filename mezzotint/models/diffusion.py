@@ -21,8 +21,8 @@ from mezzotint.denoisers.published.open import PublishedModel, open_published
 from mezzotint.engine.canvas_writer import Begun, CanvasWriter
 from mezzotint.engine.request import Request, Sampling
 from mezzotint.errors import CheckpointError, ConfigError, MezzotintError, RequestError
-from mezzotint.models.answer import Origin
-from mezzotint.models.base import Asked, Bound
+from mezzotint.models.answer import Asked, Origin
+from mezzotint.models.base import Bound
 from mezzotint.models.bounds import published_bound
 from mezzotint.models.holes import HOLE, columns_of, continues, ids_of, no_holes, pieces_of
 from mezzotint.models.info import ModelInfo

@@ -14,8 +14,8 @@ from mezzotint.engine.hybrid.modes import Mode, Verify, ar
 from mezzotint.engine.hybrid.writer import ROWS, HybridWriter
 from mezzotint.engine.request import Request, Sampling
 from mezzotint.errors import ConfigError, RequestError
-from mezzotint.models.answer import Origin
-from mezzotint.models.base import Asked, Bound
+from mezzotint.models.answer import Asked, Origin
+from mezzotint.models.base import Bound
 from mezzotint.models.holes import continues, ids_of
 from mezzotint.models.hybrid_networks import BACKENDS, costs, lanes, networks
 from mezzotint.models.info import ModelInfo

@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+from mezzotint.engine.engine import Engine
 from mezzotint.engine.events import Event
 from mezzotint.engine.stream import Stream
 from mezzotint.errors import MezzotintError
-from mezzotint.models.answer import Answer, Origin, answer_of
-from mezzotint.models.base import Asked, Model
+from mezzotint.models.answer import Answer, Asked, Origin, answer_of
 
 
 class _Running:
@@ -32,12 +32,12 @@ class _Running:
 
 
 def answers(
-    model: Model, asked: Iterable[Asked | MezzotintError], at_once: int = 8
+    engine: Engine, asked: Iterable[Asked | MezzotintError], at_once: int = 8
 ) -> Iterator[Answer | MezzotintError]:
     """Each answer as soon as it and all before it are there; what was refused, or fails, keeps its place as an error.
 
     Args:
-        model: which writes them; each gets the text that it gets alone.
+        engine: which writes them; each gets the text that it gets alone.
         asked: requests of `Model.asked`, taken a few ahead of the answers.
         at_once: requests under way.
     """
@@ -50,7 +50,7 @@ def answers(
                 if one is None:
                     more = False
                 else:
-                    line.append(_begun(model, one))
+                    line.append(_begun(engine, one))
             if not line:
                 return
             done = line[0] if isinstance(line[0], MezzotintError) else line[0].result
@@ -67,10 +67,10 @@ def answers(
                 running.stream.close()
 
 
-def _begun(model: Model, asked: Asked | MezzotintError) -> "_Running | MezzotintError":
+def _begun(engine: Engine, asked: Asked | MezzotintError) -> "_Running | MezzotintError":
     if isinstance(asked, MezzotintError):
         return asked
     try:
-        return _Running(model.engine.submit(asked.request), asked.origin)
+        return _Running(engine.submit(asked.request), asked.origin)
     except MezzotintError as error:
         return error

@@ -17,8 +17,8 @@ from mezzotint.engine.request import Request, Sampling
 from mezzotint.engine.transcript import Pieces
 from mezzotint.errors import ConfigError, RequestError
 from mezzotint.families.base import objective_of
-from mezzotint.models.answer import Origin
-from mezzotint.models.base import Asked, Bound
+from mezzotint.models.answer import Asked, Origin
+from mezzotint.models.base import Bound
 from mezzotint.models.info import ModelInfo
 from mezzotint.models.options import Options
 from mezzotint.models.trained import HOLE, TrainedModel
